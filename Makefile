@@ -1,0 +1,101 @@
+# llmvitals. `make` alone explains itself.
+SHELL := /bin/sh
+.DEFAULT_GOAL := help
+.SUFFIXES:
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STACK := $(BIN)/python -m llmvitals_stack
+PIP := $(BIN)/pip --disable-pip-version-check --no-input
+
+.PHONY: help up down status logs doctor chaos test lint format generate bench lock clean packages
+
+help: ## Show this help
+	@echo "llmvitals: vital signs for LLM applications, and hands that act on them."
+	@echo
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@echo
+	@echo "  make chaos SCENARIO=slow-llm|provider-down|users-pile-up|memory-growth|crash [RUNS=10]"
+	@echo "  make logs PROGRAM=companion"
+
+# --- Running it -------------------------------------------------------------------------------------------------------
+
+up: $(VENV)/.runtime ## Start everything, wait until it is healthy, print the addresses
+	@$(STACK) up
+
+down: $(VENV)/.runtime ## Stop everything that `make up` started; keep the data
+	@$(STACK) down
+
+status: $(VENV)/.runtime ## Say what runs, and how it is
+	@$(STACK) status
+
+logs: $(VENV)/.runtime ## Follow the logs, of one PROGRAM or of all
+	@$(STACK) logs $(PROGRAM)
+
+doctor: $(VENV)/.runtime ## Look for what is wrong, and say what to do
+	@$(STACK) doctor
+
+chaos: $(VENV)/.runtime ## Turn a fault on and watch the loop close (SCENARIO=..., RUNS=1)
+	@$(STACK) chaos $(if $(SCENARIO),$(SCENARIO),--help) $(if $(RUNS),--runs $(RUNS))
+
+# --- Working on it ----------------------------------------------------------------------------------------------------
+
+test: $(VENV)/.dev packages ## Check everything; installs what it needs
+	@$(BIN)/ruff check --quiet . && $(BIN)/ruff format --quiet --check .
+	@$(BIN)/mypy
+	@$(BIN)/python -m pytest
+
+lint: $(VENV)/.dev ## ruff, mypy
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(VENV)/.dev ## Format the Python sources
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+generate: $(VENV)/.dev ## Write what is generated: dashboards, docs/metrics.md
+	$(BIN)/python -m grafana.builder
+	$(BIN)/python docs/metrics.py
+
+bench: $(VENV)/.dev ## Run the benchmarks, each beside its named peer
+	@for file in bench/*.py; do echo "== $$file"; $(BIN)/python $$file || exit 1; done
+
+# Locks name no index, so that any mirror serves; pip checks the hashes.
+UV_COMPILE = printf 'hatchling\neditables\n' | $(BIN)/uv pip compile --quiet pyproject.toml - --universal \
+	--python-version 3.11 --generate-hashes --no-header --no-annotate
+lock: $(VENV)/.dev ## Lock the dependencies anew (constraints*.txt)
+	$(PIP) install --quiet uv
+	$(UV_COMPILE) --extra exporter --extra remediation --extra stack --extra demo --output-file constraints.txt
+	$(UV_COMPILE) --all-extras --constraints constraints.txt --output-file constraints-dev.txt
+
+clean: ## Remove the environment and all state (asks nothing; stop the stack first)
+	@test ! -S .run/supervisor.sock || { echo "The stack runs: make down first."; exit 1; }
+	rm -rf $(VENV) .run build dist
+
+# --- What the above need ----------------------------------------------------------------------------------------------
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "llmvitals needs Python 3.11 or newer; $(PYTHON) is $$($(PYTHON) --version 2>&1). Try: make PYTHON=python3.12 ..."; exit 1; }
+	@$(PYTHON) -m venv $(VENV) \
+		|| { echo "No virtual environment could be made. On Debian and Ubuntu: apt-get install python3-venv"; exit 1; }
+
+$(VENV)/.runtime: $(BIN)/python constraints.txt pyproject.toml
+	@test -e $(VENV)/.dev || { echo "Installing the Python packages (about half a minute) ..."; \
+		$(PIP) install --quiet --require-hashes -r constraints.txt; }
+	@$(PIP) install --quiet --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(VENV)/.dev: $(BIN)/python constraints-dev.txt pyproject.toml
+	@echo "Installing the development packages (about half a minute) ..."
+	@$(PIP) install --quiet --require-hashes -r constraints-dev.txt
+	@$(PIP) install --quiet --no-deps --no-build-isolation --editable .
+	@touch $@
+
+# The real servers of the end-to-end tests.
+packages:
+	@sh stack/packages.sh prometheus=prometheus promtool=prometheus \
+		prometheus-alertmanager=prometheus-alertmanager amtool=prometheus-alertmanager \
+		prometheus-node-exporter=prometheus-node-exporter chromium=chromium node=nodejs npm=npm
