@@ -1,0 +1,1 @@
+"""The HTTP side: intake of alerts, the agents' endpoints, the admin API and the console."""
