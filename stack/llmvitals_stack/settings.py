@@ -20,7 +20,12 @@ PORTS: Mapping[str, str] = {
 }
 """Each port's setting, and the program that listens there."""
 
-SECRETS = ("LLMVITALS_ADMIN_TOKEN", "LLMVITALS_INGEST_TOKEN", "LLMVITALS_AGENT_TOKEN", "LLMVITALS_GRAFANA_ADMIN_PASSWORD")
+SECRETS = (
+    "LLMVITALS_ADMIN_TOKEN",
+    "LLMVITALS_INGEST_TOKEN",
+    "LLMVITALS_AGENT_TOKEN",
+    "LLMVITALS_GRAFANA_ADMIN_PASSWORD",
+)
 MODES = ("auto", "compose", "native")
 _SHORTEST_SECRET = 16
 
@@ -78,8 +83,8 @@ def load(root: Path) -> Settings:
     mistakes: list[str] = []
     values, _ = _parse(root / ".env.example", mistakes)
     own, lines = _parse(path, mistakes)
-    for key in own.keys() - values.keys():
-        mistakes.append(f"line {lines[key]}: {key} is not a setting; .env.example lists them all")
+    unknown = sorted(own.keys() - values.keys(), key=lambda key: lines[key])
+    mistakes += [f"line {lines[key]}: {key} is not a setting; .env.example lists them all" for key in unknown]
     values |= own
     mistakes += _check(values, lines, root)
     if mistakes:

@@ -1,0 +1,62 @@
+"""The binaries that are not ours: found on PATH, or installed from Debian's packages when that is possible."""
+
+import shutil
+import subprocess
+from pathlib import Path
+
+from llmvitals_stack.programs import Tools
+from llmvitals_stack.terminal import Terminal
+
+_ALERTMANAGER = ("alertmanager", "prometheus-alertmanager")  # upstream's name, Debian's name
+_GRAFANA = ("grafana",)
+
+
+class ToolMissingError(RuntimeError):
+    """A binary cannot be had; the text says which, and the command to type."""
+
+
+def find(root: Path, terminal: Terminal) -> Tools:
+    """Find Prometheus and Alertmanager, install them where they are missing, and choose what shows the dashboards.
+
+    Raises:
+        ToolMissingError: With the command to type.
+    """
+    prometheus, alertmanager = _which("prometheus"), _which(*_ALERTMANAGER)
+    if prometheus is None or alertmanager is None:
+        with terminal.step("installing Prometheus and Alertmanager"):
+            _install(root)
+        prometheus, alertmanager = _which("prometheus"), _which(*_ALERTMANAGER)
+    if prometheus is None or alertmanager is None:
+        raise ToolMissingError("Prometheus or Alertmanager is still not on PATH after its package was installed.")
+    grafana = _which(*_GRAFANA)
+    return Tools(prometheus, alertmanager, grafana, None if grafana else _viewer(root, terminal))
+
+
+def _viewer(root: Path, terminal: Terminal) -> Path | None:
+    # Not at the top: who has Grafana, or only asks for the status, needs none of it.
+    from llmvitals_stack.viewer_build import ensure_built  # noqa: PLC0415
+
+    with terminal.step("building the dashboard viewer (the first time takes a minute or two)"):
+        built = ensure_built(root)
+    if isinstance(built, Path):
+        return built
+    terminal.warn(f"No dashboards will be shown: {built}")
+    return None
+
+
+def _which(*names: str) -> Path | None:
+    for name in names:
+        if found := shutil.which(name):
+            return Path(found)
+    return None
+
+
+def _install(root: Path) -> None:
+    wanted = ["prometheus=prometheus"]
+    if _which(*_ALERTMANAGER) is None:
+        wanted.append("prometheus-alertmanager=prometheus-alertmanager")
+    done = subprocess.run(
+        ["sh", str(root / "stack" / "packages.sh"), *wanted], capture_output=True, text=True, check=False
+    )
+    if done.returncode != 0:
+        raise ToolMissingError(done.stderr.strip() or done.stdout.strip())
