@@ -1,0 +1,320 @@
+"""The seam between what happens in the application and what ``/metrics`` shows.
+
+Everything here keeps one promise: the application never sees a fault of ours.
+"""
+
+import logging
+import threading
+from bisect import bisect_left
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any, Protocol
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.metrics_core import Metric
+
+from llmvitals import catalogue
+from llmvitals.catalogue import Family
+
+log = logging.getLogger("llmvitals")
+
+OTHER = "other"
+LABEL_SETS = 500
+LABEL_LENGTH = 256
+
+# A closed label with a hostile value must not open the fold itself: this many folded sets, then all-"other".
+_FOLDED_SETS = 32
+
+
+class Child(Protocol):
+    """One series. Of a counter use ``inc``, of a gauge all but ``observe``, of a histogram ``observe``."""
+
+    def inc(self, amount: float = 1) -> None: ...
+    def dec(self, amount: float = 1) -> None: ...
+    def set(self, value: float) -> None: ...
+    def observe(self, amount: float) -> None: ...
+    def set_function(self, f: Callable[[], float]) -> None: ...
+
+
+class Recorder:
+    """Hands out the series of one registry, at most *label_sets* of each family.
+
+    Families are created with their first series, so that nothing shows a zero that nobody measured.
+    Label sets over the cap fold into ``other``: sums of counters and histograms stay exact, gauges that are set
+    (rather than moved up and down) are left out, because the last writer of a shared gauge says nothing.
+    """
+
+    def __init__(self, registry: CollectorRegistry, *, label_sets: int = LABEL_SETS) -> None:
+        self.registry = registry
+        self._label_sets = label_sets
+        self._lock = threading.RLock()
+        self._series: dict[str, _Series] = {}
+        self._told: set[str] = set()
+        self._later: deque[Callable[[], None]] = deque()
+        self._drain = _Drain(self)
+        with self.guard("registry"):
+            registry.register(self._drain)
+
+    def child(self, family: Family, *values: str) -> Any:
+        """Return the series of *family* with these label values, in the order of ``family.labels``.
+
+        Never raises. Values of any kind are made text; one that cannot be shown becomes ``invalid``.
+        Keep what it returns where a path is hot.
+        """
+        try:
+            return self._series[family.name].children[values]
+        except Exception:  # noqa: BLE001 -- a new set mostly; else a value whose own __hash__ or __eq__ raises
+            return self._admit_or_nowhere(family, values)
+
+    def forget(self, family: Family, *values: str) -> None:
+        """Take one series off ``/metrics``: what it spoke of is gone."""
+        with self.guard("registry"), self._lock:
+            series = self._series.get(family.name)
+            texts = tuple(map(label_text, values))
+            if series is not None and series.children.pop(texts, None) is not None and texts:
+                series.metric.remove(*texts)
+
+    def read_at_scrape(self, family: Family, *values: str, read: Callable[[], float]) -> None:
+        """Let *read* give the value of a gauge whenever it is scraped. When it raises, the value is NaN."""
+
+        def guarded() -> float:
+            try:
+                return float(read())
+            except Exception as error:  # noqa: BLE001 -- one bad callback must not spoil the scrape
+                self.fault(family.name, error, "the value is shown as NaN")
+                return float("nan")
+
+        with self.guard("registry"):
+            self.child(family, *values).set_function(guarded)
+
+    @contextmanager
+    def guard(self, component: str) -> Iterator[None]:
+        """Keep a fault inside from the application: count it under *component* and log it once."""
+        try:
+            yield
+        except Exception as error:  # noqa: BLE001 -- the purpose
+            self.fault(component, error)
+
+    def fault(self, component: str, error: BaseException, consequence: str = "") -> None:
+        """Count a fault of the instrumentation and log the first of its kind. Never raises."""
+        try:
+            self.child(catalogue.INSTRUMENTATION_ERRORS, component).inc()
+        except Exception:
+            log.debug("llmvitals cannot count its own faults", exc_info=True)
+        kind = f"{component}:{type(error).__name__}"
+        if kind in self._told:
+            return
+        self._told.add(kind)
+        log.warning(
+            "llmvitals: fault in %s: %s: %s%s. Further ones are only counted in %s.",
+            component,
+            type(error).__name__,
+            error,
+            f"; {consequence}" if consequence else "",
+            catalogue.INSTRUMENTATION_ERRORS.name,
+        )
+
+    def later(self, record: Callable[[], None]) -> None:
+        """Record soon, from an ordinary place; safe inside the garbage collector.
+
+        A finaliser runs between any two instructions, even while its own thread holds a metric's lock: recording there
+        could wait for itself for ever.
+        """
+        self._later.append(record)
+
+    def drain(self) -> None:
+        """Run what ``later`` was given."""
+        while self._later:
+            try:
+                record = self._later.popleft()
+            except IndexError:  # Another thread was quicker.
+                return
+            with self.guard("later"):
+                record()
+
+    def close(self) -> None:
+        """Take every family of this recorder off its registry; recording goes on into nothing that is shown."""
+        self.drain()
+        with self._lock:
+            metrics = [self._drain, *(series.metric for series in self._series.values() if series.metric is not None)]
+            self._series.clear()
+        for metric in metrics:
+            try:
+                self.registry.unregister(metric)
+            except KeyError:  # The application has unregistered it.
+                continue
+
+    def _admit_or_nowhere(self, family: Family, values: tuple[Any, ...]) -> Any:
+        try:
+            return self._admit(family, values)
+        except Exception as error:  # noqa: BLE001 -- whatever a foreign registry throws, the application goes on
+            self.fault("registry", error, f"{family.name} is not recorded")
+            return _NOWHERE
+
+    def _admit(self, family: Family, values: tuple[Any, ...]) -> Any:
+        with self._lock:
+            series = self._series.get(family.name)
+            if series is None:
+                # Remembered before it is tried: a name that is taken stays taken, and is told once.
+                series = self._series[family.name] = _Series(family)
+                series.metric = _METRICS[family.type](family, self.registry)
+            if series.metric is None:
+                return _NOWHERE
+            texts = tuple(map(label_text, values))
+            known = series.children.get(texts)
+            if known is not None:
+                return known
+            if not family.labels:
+                child = series.children[()] = series.metric
+                return child
+            if len(texts) != len(family.labels):
+                raise ValueError(f"{family.name} has labels {family.labels}, got {len(texts)} values")
+            if len(series.children) < self._label_sets:
+                child = series.children[texts] = series.metric.labels(*texts)
+                return child
+        self.child(catalogue.LABEL_VALUES_DROPPED, family.name).inc()
+        with self._lock:
+            return series.fold(texts)
+
+
+class _Series:
+    """A family's metric, the series handed out, and those that hold what went over the cap."""
+
+    __slots__ = ("children", "family", "folded", "metric")
+
+    def __init__(self, family: Family) -> None:
+        self.family = family
+        self.metric: Any = None
+        self.children: dict[tuple[str, ...], Any] = {}
+        self.folded: dict[tuple[str, ...], Any] = {}
+
+    def fold(self, texts: tuple[str, ...]) -> Any:
+        # An empty value is kept too: error_type="" must not turn into an error.
+        folded = tuple(
+            text if not text or label in catalogue.CLOSED_LABELS else OTHER
+            for label, text in zip(self.family.labels, texts, strict=True)
+        )
+        if folded not in self.folded and len(self.folded) >= _FOLDED_SETS:
+            folded = (OTHER,) * len(texts)
+        child = self.folded.get(folded)
+        if child is None:
+            child = self.metric.labels(*folded)
+            if self.family.type == "gauge":
+                child = _SharedGauge(child)
+            self.folded[folded] = child
+        return child
+
+
+class _SharedGauge:
+    """A gauge under ``other``: ups and downs of many add up, a set value of one would only lie about the rest."""
+
+    __slots__ = ("_gauge",)
+
+    def __init__(self, gauge: Any) -> None:
+        self._gauge = gauge
+
+    def inc(self, amount: float = 1) -> None:
+        self._gauge.inc(amount)
+
+    def dec(self, amount: float = 1) -> None:
+        self._gauge.dec(amount)
+
+    def set(self, value: float) -> None: ...
+
+    def set_function(self, f: Callable[[], float]) -> None: ...
+
+
+class _Nowhere:
+    """Stands in for a series that could not be made."""
+
+    __slots__ = ()
+
+    def inc(self, amount: float = 1) -> None: ...
+    def dec(self, amount: float = 1) -> None: ...
+    def set(self, value: float) -> None: ...
+    def observe(self, amount: float) -> None: ...
+    def set_function(self, f: Callable[[], float]) -> None: ...
+
+
+_NOWHERE = _Nowhere()
+
+
+class _Drain:
+    """Collector that shows nothing: the scrape is where late recordings are caught up with."""
+
+    def __init__(self, recorder: Recorder) -> None:
+        self._recorder = recorder
+
+    def describe(self) -> Iterable[Metric]:
+        return ()
+
+    def collect(self) -> Iterable[Metric]:
+        self._recorder.drain()
+        return ()
+
+
+def _counter(family: Family, registry: CollectorRegistry) -> Counter:
+    return Counter(family.name, family.help, family.labels, registry=registry)
+
+
+def _gauge(family: Family, registry: CollectorRegistry) -> Gauge:
+    return Gauge(family.name, family.help, family.labels, registry=registry)
+
+
+def _histogram(family: Family, registry: CollectorRegistry) -> Histogram:
+    return Histogram(family.name, family.help, family.labels, registry=registry, buckets=family.buckets)
+
+
+_METRICS: dict[str, Callable[[Family, CollectorRegistry], Any]] = {
+    "counter": _counter,
+    "gauge": _gauge,
+    "histogram": _histogram,
+}
+
+
+def label_text(value: object) -> str:
+    """Make any value fit to be a label's: text, encodable, at most 256 characters. Never raises."""
+    try:
+        if value is None:
+            return ""
+        if isinstance(value, bool):
+            return "true" if value else "false"
+        text = value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
+        if len(text) > LABEL_LENGTH:
+            text = text[: LABEL_LENGTH - 1] + "…"
+        if not text.isascii():
+            # A lone surrogate would fail the whole scrape when it is encoded.
+            text = text.encode("utf-8", "replace").decode("utf-8")
+    except Exception:  # noqa: BLE001 -- a __str__ of the application's
+        return "invalid"
+    return text
+
+
+def error_type(error: BaseException | None) -> str:
+    """Name an error for a label: its HTTP status when it has one, else its class; empty when there is none."""
+    if error is None:
+        return ""
+    status = getattr(error, "status_code", None)
+    if status is None:
+        status = getattr(getattr(error, "response", None), "status_code", None)
+    if isinstance(status, int):
+        return str(status)
+    return type(error).__name__
+
+
+def observe_many(child: Any, amounts: list[float]) -> None:
+    """Put many amounts into a histogram at the price of one lock per bucket touched."""
+    try:
+        bounds, buckets, total = child._upper_bounds, child._buckets, child._sum  # noqa: SLF001
+    except AttributeError:  # Another kind of histogram: slower, and as right.
+        for amount in amounts:
+            child.observe(amount)
+        return
+    counts: dict[int, int] = {}
+    for amount in amounts:
+        index = bisect_left(bounds, amount)
+        counts[index] = counts.get(index, 0) + 1
+    total.inc(sum(amounts))
+    for index, count in counts.items():
+        buckets[index].inc(count)
