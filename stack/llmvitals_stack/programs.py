@@ -51,7 +51,7 @@ def programs(settings: Settings, tools: Tools) -> tuple[Program, ...]:
 
 
 def supervisor_socket(settings: Settings) -> Path:
-    """The supervisor's control socket: a Unix socket's path has 107 bytes at most, so a deep checkout gets a short one."""
+    """The supervisor's control socket. A Unix socket's path has 107 bytes at most: a deep checkout gets a short one."""
     path = settings.run / "supervisor.sock"
     if len(bytes(path)) <= 100:
         return path

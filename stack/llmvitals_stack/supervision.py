@@ -77,13 +77,19 @@ class Supervisor:
     def __init__(self, run: Path, socket: Path) -> None:
         self._run = run
         self._socket = socket
-        self._rpc: Any = xmlrpc.client.ServerProxy(
-            "http://127.0.0.1", transport=SupervisorTransport(None, None, serverurl=f"unix://{socket}")
-        ).supervisor
+
+    def _ask(self, method: str, *arguments: object) -> Any:
+        # Each time a new connection: the transport keeps a broken one for ever.
+        transport = SupervisorTransport(None, None, serverurl=f"unix://{self._socket}")
+        try:
+            with xmlrpc.client.ServerProxy("http://127.0.0.1", transport=transport) as server:
+                return getattr(server.supervisor, method)(*arguments)
+        finally:
+            transport.close()
 
     def running(self) -> bool:
         try:
-            return bool(self._rpc.getState()["statename"] == "RUNNING")
+            return bool(self._ask("getState")["statename"] == "RUNNING")
         except (OSError, xmlrpc.client.Error):
             return False
 
@@ -105,24 +111,24 @@ class Supervisor:
             time.sleep(0.05)
 
     def _update(self) -> None:
-        added, changed, removed = self._rpc.reloadConfig()[0]
+        added, changed, removed = self._ask("reloadConfig")[0]
         for group in (*removed, *changed):
-            self._rpc.stopProcessGroup(group)
-            self._rpc.removeProcessGroup(group)
+            self._ask("stopProcessGroup", group)
+            self._ask("removeProcessGroup", group)
         for group in (*changed, *added):
-            self._rpc.addProcessGroup(group)
+            self._ask("addProcessGroup", group)
         for name, state in self.states().items():
             if state in ("STOPPED", "EXITED", "FATAL"):
-                self._rpc.startProcess(name, False)  # XML-RPC has no keywords: do not wait.
+                self._ask("startProcess", name, False)  # XML-RPC has no keywords: do not wait.
 
     def states(self) -> Mapping[str, str]:
         """Each program's state, by its name; empty when nothing runs."""
         if not self.running():
             return {}
-        return {info["name"]: info["statename"] for info in self._rpc.getAllProcessInfo()}
+        return {info["name"]: info["statename"] for info in self._ask("getAllProcessInfo")}
 
     def pids(self) -> Mapping[str, int]:
-        return {info["name"]: info["pid"] for info in self._rpc.getAllProcessInfo() if info["pid"]}
+        return {info["name"]: info["pid"] for info in self._ask("getAllProcessInfo") if info["pid"]}
 
     def stop(self, timeout: float = 30) -> bool:
         """Stop everything, and see that nothing is left. False if nothing ran.
@@ -135,7 +141,7 @@ class Supervisor:
         master = psutil.Process(pid)
         family = [master, *master.children(recursive=True)]
         if self.running():
-            self._rpc.shutdown()
+            self._ask("shutdown")
         else:
             master.terminate()
         _, alive = psutil.wait_procs(family, timeout=timeout)
