@@ -1,0 +1,122 @@
+"""The whole stack, natively, on free ports: up, broken, repaired, up again, down."""
+
+import shutil
+import socket
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+import requests
+
+from llmvitals_stack import chaos, native, ports
+from llmvitals_stack.chaos.scenarios import SCENARIOS
+from llmvitals_stack.settings import PORTS, ensure, load
+from llmvitals_stack.terminal import Terminal
+
+pytestmark = pytest.mark.stack
+
+ROOT = Path(__file__).parents[2]
+SOURCES = ("prometheus", "alertmanager", "grafana", "remediation", "stack", "examples")
+
+
+def free_ports(count):
+    probes = [socket.socket() for _ in range(count)]
+    try:
+        for probe in probes:
+            probe.bind(("127.0.0.1", 0))
+        return [probe.getsockname()[1] for probe in probes]
+    finally:
+        for probe in probes:
+            probe.close()
+
+
+@pytest.fixture(name="settings", scope="module")
+def _settings(tmp_path_factory):
+    """A checkout of its own, so that a stack that runs in the real one is left alone."""
+    root = tmp_path_factory.mktemp("checkout")
+    for name in SOURCES:
+        (root / name).symlink_to(ROOT / name)
+    example = (ROOT / ".env.example").read_text()
+    shutil.copy(ROOT / ".env.example", root)
+    for key, port in zip(PORTS, free_ports(len(PORTS)), strict=True):
+        default = next(line for line in example.splitlines() if line.startswith(f"{key}="))
+        example = example.replace(default, f"{key}={port}")
+    (root / ".env").write_text(example.replace("LLMVITALS_MODE=auto", "LLMVITALS_MODE=native"))
+    ensure(root)
+    return load(root)
+
+
+@pytest.fixture(name="stack", scope="module")
+def _stack(settings):
+    native.up(settings, Terminal())
+    yield settings
+    native.down(settings)
+
+
+def test_everything_is_healthy(stack):
+    """After `up`, every program runs and Prometheus scrapes every target."""
+    assert {"RUNNING"} == set(native.states(stack).values())
+
+
+def test_a_second_up_keeps_every_process_and_is_quick(stack):
+    """Up on what is up changes nothing, and takes at most 30 s."""
+    before = dict(native.supervisor(stack).pids())
+    started = time.monotonic()
+
+    native.up(stack, Terminal())
+
+    assert before == dict(native.supervisor(stack).pids())
+    assert time.monotonic() - started < 30
+
+
+def test_no_token_reaches_a_log_or_a_command_line(stack):
+    """Secrets are in files of mode 0600 only."""
+    secrets = [stack[f"LLMVITALS_{name}_TOKEN"] for name in ("ADMIN", "INGEST", "AGENT")]
+    logs = "".join(path.read_text(errors="replace") for path in (stack.run / "logs").glob("*.log"))
+    commands = " ".join(" ".join(psutil.Process(pid).cmdline()) for pid in native.supervisor(stack).pids().values())
+
+    assert [] == [secret for secret in secrets if secret in logs or secret in commands]
+
+
+def test_everything_listens_on_loopback_only(stack):
+    """No port of ours can be reached from another machine."""
+    pids = set(native.supervisor(stack).pids().values())
+    addresses = {
+        connection.laddr.ip
+        for connection in psutil.net_connections("tcp")
+        if connection.pid in pids and connection.status == psutil.CONN_LISTEN
+    }
+
+    assert {"127.0.0.1"} == addresses
+
+
+@pytest.mark.parametrize("name", ["users-pile-up", "memory-growth", "crash", "provider-down", "slow-llm"])
+def test_the_loop_closes(stack, name):
+    """A fault fires its alert, the handler acts inside the app, the act is proven, and it is quiet again."""
+    assert 0 == chaos.run(SCENARIOS[name], stack, Terminal())
+
+
+def test_ports_that_are_taken_are_told_before_anything_starts(stack):
+    """Someone else's `up` on the same ports says who holds them."""
+    with pytest.raises(ports.PortsTakenError) as caught:
+        ports.check(stack)
+
+    assert 10 == str(caught.value).count("is taken by")
+
+
+def test_down_leaves_no_process(stack):
+    """After `down`, no process of the stack lives and no port answers. Last in this file: it ends the stack."""
+    keeper = native.supervisor(stack)
+    family = [
+        process
+        for pid in keeper.pids().values()
+        for process in (psutil.Process(pid), *psutil.Process(pid).children(recursive=True))
+    ]
+
+    assert native.down(stack)
+
+    assert [] == [process for process in family if process.is_running()]
+    with pytest.raises(requests.ConnectionError):
+        requests.get(stack.url("PROMETHEUS"), timeout=2)
+    assert not native.down(stack)
