@@ -114,14 +114,14 @@ class AgentHub:
 
     # --- the agents' side ---------------------------------------------------------------------------------------------
 
-    async def poll(self, hello: AgentHello, *, gone: Awaitable[None]) -> tuple[Command, ...]:
-        """Wait for commands, `hello.wait_seconds` at most; *gone* completes when the client has hung up.
+    async def poll(self, hello: AgentHello, *, gone: Callable[[], Awaitable[None]]) -> tuple[Command, ...]:
+        """Wait for commands, `hello.wait_seconds` at most; *gone()* returns when the client has hung up.
 
         Returns nothing when a newer poll of the same agent took over. Raises `HubClosedError` when the service drains.
         """
         poll = _Poll(asyncio.get_running_loop(), asyncio.Event())
         agent = self._register(hello, poll)
-        hung_up = asyncio.ensure_future(gone)
+        hung_up = asyncio.ensure_future(gone())
         end = self._monotonic() + hello.wait_seconds
         try:
             while True:

@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -12,8 +13,8 @@ from starlette.requests import ClientDisconnect, Request
 MEBIBYTE = 1 << 20
 ALERTS_CAP = 16 * MEBIBYTE
 BODY_SECONDS = 10.0
-# Bodies being read at one moment, all together. Above it the sender is asked to come back.
-_IN_FLIGHT_CAP = 256 * MEBIBYTE
+# Bodies held at one moment, all together. Above it the sender is asked to come back.
+_HELD_CAP = 256 * MEBIBYTE
 # An over-long body is read on, and dropped, so that a sender that only then listens hears the 413.
 _DISCARD_CAP = 64 * MEBIBYTE
 _CLOSE = {"Connection": "close"}
@@ -25,39 +26,50 @@ class BodyReader:
     def __init__(self, cap: int, *, seconds: float = BODY_SECONDS) -> None:
         self._cap = cap
         self._seconds = seconds
-        self._in_flight = 0
+        self._held = 0
 
-    async def read(self, request: Request) -> bytes:
-        """The whole body. Raises 413 over the cap, 415 when compressed, 503 when it is too slow or too much is held."""
+    @asynccontextmanager
+    async def hold(self, request: Request) -> AsyncIterator[bytes]:
+        """The whole body, counted as held until the block ends.
+
+        Raises 413 over the cap, 415 when compressed, 503 when it comes too slowly or too much is held already.
+        """
         encoding = request.headers.get("content-encoding", "identity").strip().lower()
         if encoding not in {"", "identity"}:
             raise HTTPException(415, "compressed bodies are not taken; send plain JSON, as Alertmanager does", _CLOSE)
+        body = bytearray()
+        try:
+            await self._fill_in_time(body, request)
+            yield bytes(body)
+        finally:
+            self._held -= len(body)
+
+    async def read(self, request: Request) -> bytes:
+        """As `hold`, for a body that is done with at once."""
+        async with self.hold(request) as body:
+            return body
+
+    async def _fill_in_time(self, body: bytearray, request: Request) -> None:
         try:
             async with asyncio.timeout(self._seconds):
-                return await self._read(request)
+                await self._fill(body, request.stream())
         except TimeoutError as error:
             # Not 408: that is a 4xx, which Alertmanager would not try again.
             raise HTTPException(503, f"the body did not arrive within {self._seconds:g} s", _CLOSE) from error
         except ClientDisconnect as error:
             raise HTTPException(400, "the client hung up before the body was complete", _CLOSE) from error
 
-    async def _read(self, request: Request) -> bytes:
-        body = bytearray()
-        stream = request.stream()
-        try:
-            async for chunk in stream:
-                if len(body) + len(chunk) > self._cap:
-                    held, body = len(body), bytearray()
-                    self._in_flight -= held
-                    await _discard(stream)
-                    raise HTTPException(413, f"the body is larger than {self._cap} bytes", _CLOSE)
-                if self._in_flight + len(chunk) > _IN_FLIGHT_CAP:
-                    raise HTTPException(503, "too many bodies are being read at this moment; try again", _CLOSE)
-                body += chunk
-                self._in_flight += len(chunk)
-        finally:
-            self._in_flight -= len(body)
-        return bytes(body)
+    async def _fill(self, body: bytearray, stream: AsyncIterator[bytes]) -> None:
+        async for chunk in stream:
+            if len(body) + len(chunk) > self._cap:
+                self._held -= len(body)
+                body.clear()
+                await _discard(stream)
+                raise HTTPException(413, f"the body is larger than {self._cap} bytes", _CLOSE)
+            if self._held + len(chunk) > _HELD_CAP:
+                raise HTTPException(503, "too many bodies are being read at this moment; try again", _CLOSE)
+            body += chunk
+            self._held += len(chunk)
 
 
 async def read_json_object(request: Request, reader: BodyReader) -> dict[str, Any]:

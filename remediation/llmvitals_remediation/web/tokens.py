@@ -1,7 +1,6 @@
 """Bearer tokens from files: compared in constant time, read again when the file changes."""
 
 import hmac
-import os
 import threading
 from pathlib import Path
 
@@ -38,7 +37,7 @@ class TokenFile:
     def tokens(self) -> tuple[bytes, ...]:
         """The tokens valid now; raises `TokenError` when there is none."""
         try:
-            status = os.stat(self.path)
+            status = self.path.stat()
             stamp = (status.st_mtime_ns, status.st_size, status.st_ino)
             with self._lock:
                 if stamp != self._stamp:
