@@ -1,0 +1,263 @@
+"""Overview: is it well, and if not, where? Traffic and errors first, then time, then what runs full."""
+
+from typing import Any
+
+from grafana.builder.dashboards.application import application_rows
+from grafana.builder.dashboards.machine import machine_rows
+from grafana.builder.layout import Row, annotation, dashboard, label_variable
+from grafana.builder.overrides import QUANTILE_COLORS, color_by_name, dashed
+from grafana.builder.panels import MULTIPLE, Panel, Query, stat, timeseries
+from grafana.builder.promql import SERVICE, aggregate, increase, quantile, rate, ratio, recorded_quantile, select, total
+from grafana.builder.thresholds import ANY_IS_BAD, ERROR_RATIO, MEMORY_RATIO, USER_PROFILES
+
+# Recorded over the last minute, from our own names and from those of other instrumentations.
+REQUESTS = "llm:requests:rate1m"
+ERRORS = "llm:errors:rate1m"
+TOKENS = "llm:tokens:rate1m"
+DURATION = "llm:duration_seconds_bucket:rate1m"
+FIRST_CHUNK = "llm:ttft_seconds_bucket:rate1m"
+
+# What an LLM server says of itself counts the same calls again.
+CLIENT = 'src="client"'
+FIRING = 'alertstate="firing"'
+# The Watchdog fires always, to prove that alerts arrive; it is no trouble.
+TROUBLE = 'severity!="none"'
+
+
+def build() -> dict[str, Any]:
+    rows = [
+        Row(1, "", _first_line()),
+        Row(100, "Traffic and errors", _traffic()),
+        Row(200, "Latency", _latency()),
+        *application_rows(),
+        *machine_rows(),
+    ]
+    return dashboard(
+        "llmvitals-overview",
+        "llmvitals / Overview",
+        "Is every LLM application well, and if not, where does it hurt?",
+        variables=[
+            label_variable("job", "Service", "up", "job"),
+            label_variable("instance", "Instance", 'up{job=~"$job"}', "instance"),
+        ],
+        annotations=annotations(),
+        rows=rows,
+    )
+
+
+def annotations() -> list[dict[str, Any]]:
+    acted = total(increase("llmvitals_remediation_attempts_total", window="$__rate_interval"), "handler", "verdict")
+    fired = total(select("ALERTS", FIRING, TROUBLE), "alertname", "severity", "job")
+    return [
+        annotation(
+            "Remediations",
+            f"{acted} > 0",
+            title="Remediation: {{handler}}",
+            text="{{handler}}: {{verdict}}",
+            tags="handler,verdict",
+            color="blue",
+            step="5s",
+        ),
+        annotation(
+            "Firing alerts",
+            f"{fired} > 0",
+            title="{{alertname}}",
+            text="{{alertname}} ({{severity}}) on {{job}}",
+            tags="severity,job",
+            color="red",
+            step="5s",
+        ),
+    ]
+
+
+def _first_line() -> list[Panel]:
+    calls = total(select(REQUESTS, SERVICE, CLIENT))
+    failed = total(select(ERRORS, SERVICE, CLIENT))
+    profiles = select("llmvitals_user_profiles_active", SERVICE)
+    limit = select("llmvitals_user_profiles_limit", SERVICE)
+    firing = aggregate("count", select("ALERTS", FIRING, TROUBLE))
+    return [
+        stat(2, "Requests", "LLM calls per second, all services.", Query(calls), unit="reqps"),
+        stat(
+            3,
+            "Errors",
+            "Share of the calls that failed, whatever the reason.",
+            Query(ratio(failed, calls)),
+            unit="percentunit",
+            limit=ERROR_RATIO,
+            decimals=1,
+            no_value="No traffic",
+        ),
+        stat(
+            4,
+            "Duration p95",
+            "95 of 100 calls are faster; of the slowest service.",
+            Query(aggregate("max", recorded_quantile(0.95, DURATION, SERVICE, CLIENT))),
+            unit="s",
+            no_value="No traffic",
+        ),
+        stat(
+            5,
+            "First chunk p95",
+            "Wait for the first piece of a streamed answer; of the slowest service.",
+            Query(aggregate("max", recorded_quantile(0.95, FIRST_CHUNK, SERVICE, CLIENT))),
+            unit="s",
+            no_value="No streams",
+        ),
+        stat(
+            6,
+            "Tokens",
+            "Tokens read and written per second.",
+            Query(total(select(TOKENS, SERVICE, CLIENT))),
+            unit="suffix:tok/s",
+            decimals=0,
+            no_value="No traffic",
+        ),
+        stat(
+            7,
+            "User profiles / limit",
+            "Profiles held in memory, as a share of the application's own limit; of the worst instance.",
+            Query(aggregate("max", ratio(profiles, limit))),
+            unit="percentunit",
+            limit=USER_PROFILES,
+            decimals=0,
+            no_value="No profiles",
+        ),
+        stat(
+            8,
+            "Memory / baseline",
+            "Resident memory against the baseline that the process took after its start; of the worst instance.",
+            Query(aggregate("max", select("llmvitals_memory_baseline_ratio", SERVICE))),
+            unit=MULTIPLE,
+            limit=MEMORY_RATIO,
+            decimals=2,
+            no_value="No baseline",
+        ),
+        stat(
+            9,
+            "Firing alerts",
+            "Alerts that fire now, the Watchdog left out.",
+            Query(f"{firing} or vector(0)"),
+            unit="short",
+            limit=ANY_IS_BAD,
+        ),
+    ]
+
+
+def _traffic() -> list[Panel]:
+    calls = select(REQUESTS, SERVICE, CLIENT)
+    failed = select(ERRORS, SERVICE, CLIENT)
+    by_type = rate("gen_ai_client_operation_duration_seconds_count", SERVICE, 'error_type!=""')
+    by = ("job", "provider")
+    return [
+        timeseries(
+            101,
+            "Requests by provider and model",
+            "LLM calls per second.",
+            [Query(total(calls, "provider", "model"), "{{provider}} {{model}}")],
+            unit="reqps",
+            stacked=True,
+        ),
+        timeseries(
+            102,
+            "Failed calls by error",
+            "Calls per second that ended in an error, by the error's type.",
+            [Query(total(by_type, "gen_ai_provider_name", "error_type"), "{{gen_ai_provider_name}} {{error_type}}")],
+            unit="reqps",
+            stacked=True,
+            no_value="No errors",
+        ),
+        timeseries(
+            103,
+            "Error ratio by provider",
+            "Share of the calls that failed; the dashed line is the alert's.",
+            [Query(ratio(total(failed, *by), total(calls, *by)), "{{job}} {{provider}}")],
+            unit="percentunit",
+            limit=ERROR_RATIO,
+            high=1,
+            no_value="No traffic",
+        ),
+    ]
+
+
+def _latency() -> list[Panel]:
+    colors = color_by_name(QUANTILE_COLORS)
+
+    def quantiles(histogram: str) -> list[Query]:
+        return [
+            Query(recorded_quantile(q, histogram, SERVICE, CLIENT), f"p{q * 100:g} {{{{job}}}}")
+            for q in (0.5, 0.95, 0.99)
+        ]
+
+    return [
+        timeseries(
+            201,
+            "Call duration",
+            "From the request to the last byte of the answer.",
+            quantiles(DURATION),
+            unit="s",
+            overrides=colors,
+            no_value="No traffic",
+        ),
+        timeseries(
+            202,
+            "Time to first chunk",
+            "How long a person waits before a streamed answer begins.",
+            quantiles(FIRST_CHUNK),
+            unit="s",
+            overrides=colors,
+            no_value="No streams",
+        ),
+        timeseries(
+            203,
+            "Operations p95 and their targets",
+            "The application's own units of work; dashed is the target that LLMLatencyHigh watches.",
+            [
+                Query(
+                    quantile(0.95, "llmvitals_operation_duration_seconds", SERVICE, by=("job", "operation")),
+                    "{{operation}}",
+                ),
+                Query(
+                    aggregate("max", select("llmvitals_operation_target_seconds", SERVICE), "job", "operation"),
+                    "target {{operation}}",
+                ),
+            ],
+            unit="s",
+            overrides=[dashed("target", "yellow")],
+            no_value="No operations",
+        ),
+        timeseries(
+            204,
+            "Tokens by kind",
+            "Tokens per second, by model and by input or output.",
+            [
+                Query(
+                    total(select(TOKENS, SERVICE, CLIENT), "model", "direction"),
+                    "{{model}} {{direction}}",
+                )
+            ],
+            unit="suffix:tok/s",
+            no_value="No traffic",
+        ),
+        timeseries(
+            205,
+            "Calls in flight",
+            "Calls that wait for their answer now.",
+            [
+                Query(
+                    total(select("llmvitals_calls_in_flight", SERVICE), "job", "gen_ai_request_model"),
+                    "{{job}} {{gen_ai_request_model}}",
+                )
+            ],
+            unit="short",
+        ),
+        timeseries(
+            206,
+            "Ends of streams",
+            "Streams per second, by what ended them.",
+            [Query(total(rate("llmvitals_stream_ends_total", SERVICE), "reason"), "{{reason}}")],
+            unit="ops",
+            stacked=True,
+            no_value="No streams",
+        ),
+    ]

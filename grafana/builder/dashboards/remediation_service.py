@@ -1,0 +1,104 @@
+"""The rows of the Remediation dashboard about the service: what it decided against, and how it is itself."""
+
+from grafana.builder.layout import Row
+from grafana.builder.panels import Column, Panel, Query, table, timeseries
+from grafana.builder.promql import aggregate, increase, rate, select, total
+
+HANDLER = 'handler=~"$handler"'
+PREFIX = "llmvitals_remediation_"
+
+# Remediations are rare: a bar is a minute, whatever the zoom.
+BAR = "1m"
+BAR_WINDOW = "$__interval"
+
+
+def service_rows() -> list[Row]:
+    return [Row(300, "Decisions", _decisions()), Row(400, "The service itself", _service())]
+
+
+def _decisions() -> list[Panel]:
+    modes = select(f"{PREFIX}handler_mode", HANDLER)
+    return [
+        timeseries(
+            301,
+            "Refusals by gate",
+            "Acts that a gate held back, a bar a minute.",
+            [Query(total(increase(f"{PREFIX}gate_refusals_total", HANDLER, window=BAR_WINDOW), "gate"), "{{gate}}")],
+            unit="short",
+            stacked=True,
+            bars=True,
+            interval=BAR,
+            no_value="No refusals",
+        ),
+        timeseries(
+            302,
+            "Breakers and slots",
+            "Breakers that rest a handler on a service, and actions that run at this moment.",
+            [
+                Query(
+                    total(select(f"{PREFIX}breaker_open", HANDLER), "handler", "service"),
+                    "breaker {{handler}} {{service}}",
+                ),
+                Query(total(select(f"{PREFIX}slots_in_use")), "slots in use"),
+            ],
+            unit="short",
+            stepped=True,
+            decimals=0,
+        ),
+        table(
+            303,
+            "Modes",
+            "Off does nothing, observe only says what it would do, approve asks a person, auto acts.",
+            [Query(aggregate("max", f"{modes} == 1", "handler", "mode"))],
+            [Column("handler", "Handler"), Column("mode", "Mode")],
+            width=8,
+            sort=("Handler", False),
+        ),
+    ]
+
+
+def _service() -> list[Panel]:
+    return [
+        timeseries(
+            401,
+            "Deliveries by result",
+            "Webhooks per second from Alertmanager.",
+            [Query(total(rate(f"{PREFIX}deliveries_total"), "result"), "{{result}}")],
+            unit="reqps",
+            width=6,
+            no_value="No deliveries",
+        ),
+        timeseries(
+            402,
+            "Inbox",
+            "Deliveries that are durable and not yet worked on, and the age of the oldest.",
+            [
+                Query(total(select(f"{PREFIX}inbox_depth")), "waiting"),
+                Query(aggregate("max", select(f"{PREFIX}inbox_oldest_seconds")), "oldest (s)"),
+            ],
+            unit="short",
+            width=6,
+        ),
+        timeseries(
+            403,
+            "Agents",
+            "Applications whose agent asked for commands in the last 45 s.",
+            [Query(total(select(f"{PREFIX}agents_connected")), "connected")],
+            unit="short",
+            stepped=True,
+            decimals=0,
+            width=6,
+        ),
+        timeseries(
+            404,
+            "Errors inside",
+            "Faults of the service's own parts per second, and incidents that only reconciling found.",
+            [
+                Query(total(rate(f"{PREFIX}handler_errors_total"), "component"), "{{component}}"),
+                Query(total(rate(f"{PREFIX}reconcile_found_total")), "found by reconciling"),
+            ],
+            unit="ops",
+            width=6,
+            no_value="No errors",
+        ),
+    ]

@@ -1,0 +1,298 @@
+"""
+Panels of Classic dashboards, one function a kind.
+
+Each returns the panel as Grafana stores it, with a size and no place: `layout` gives it one. Ids are written by hand
+where the panel is, because links and alert annotations point at them: a panel that moves keeps its id.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from grafana.builder.promql import metric_names
+from grafana.builder.thresholds import Limit, steps
+
+Panel = dict[str, Any]
+
+# A number that multiplies a baseline: "1.50 \u00d7".
+MULTIPLE = "suffix:\u00d7"
+
+DATASOURCE = {"type": "prometheus", "uid": "${datasource}"}
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """One expression of a panel. A *now* query asks for one moment (tables), otherwise for the whole range."""
+
+    expr: str
+    legend: str = ""
+    now: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A column of a table: the *source* field, its title, and how its cells are drawn."""
+
+    source: str
+    title: str
+    unit: str = ""
+    decimals: int | None = None
+    limit: Limit | None = None
+    mappings: Sequence[Mapping[str, Any]] = ()
+    width: int | None = None
+
+
+def timeseries(
+    ident: int,
+    title: str,
+    about: str,
+    queries: Sequence[Query],
+    *,
+    unit: str,
+    width: int = 8,
+    height: int = 8,
+    limit: Limit | None = None,
+    stacked: bool = False,
+    bars: bool = False,
+    stepped: bool = False,
+    low: float | None = 0,
+    high: float | None = None,
+    decimals: int | None = None,
+    legend_table: bool = False,
+    no_value: str = "No data",
+    mappings: Sequence[Mapping[str, Any]] = (),
+    overrides: Sequence[Mapping[str, Any]] = (),
+    interval: str = "",
+) -> Panel:
+    custom = {
+        "axisBorderShow": False,
+        "axisPlacement": "auto",
+        "drawStyle": "bars" if bars else "line",
+        "fillOpacity": 60 if bars else (25 if stacked else 8),
+        "lineInterpolation": "stepAfter" if stepped else "linear",
+        "lineWidth": 1,
+        "pointSize": 4,
+        "showPoints": "never" if bars or stacked else "auto",
+        "spanNulls": False,
+        "stacking": {"group": "A", "mode": "normal" if stacked else "none"},
+        "thresholdsStyle": {"mode": "dashed" if limit else "off"},
+    }
+    defaults = _defaults(unit, limit, no_value=no_value, low=low, high=high, decimals=decimals, mappings=mappings)
+    defaults["color"] = {"mode": "palette-classic"}
+    defaults["custom"] = custom
+    calcs = ["mean", "max", "lastNotNull"] if legend_table else []
+    options = {
+        "legend": {
+            "calcs": calcs,
+            "displayMode": "table" if legend_table else "list",
+            "placement": "bottom",
+            "showLegend": True,
+        },
+        "tooltip": {"mode": "multi", "sort": "desc"},
+    }
+    return _panel(
+        ident,
+        "timeseries",
+        title,
+        about,
+        queries,
+        defaults=defaults,
+        options=options,
+        size=(width, height),
+        overrides=overrides,
+        interval=interval,
+    )
+
+
+def stat(
+    ident: int,
+    title: str,
+    about: str,
+    query: Query,
+    *,
+    unit: str,
+    width: int = 3,
+    height: int = 4,
+    limit: Limit | None = None,
+    decimals: int | None = None,
+    sparkline: bool = True,
+    low: float | None = 0,
+    no_value: str = "No data",
+    mappings: Sequence[Mapping[str, Any]] = (),
+    label: bool = False,
+) -> Panel:
+    """One number. It is coloured only when it has a *limit*: a tile without a judgement stays neutral."""
+    defaults = _defaults(unit, limit, no_value=no_value, low=low, decimals=decimals, mappings=mappings)
+    judged = limit is not None or bool(mappings)
+    defaults["color"] = {"mode": "thresholds"} if judged else {"mode": "fixed", "fixedColor": "blue"}
+    options = {
+        "colorMode": "value" if judged else "none",
+        "graphMode": "area" if sparkline else "none",
+        "justifyMode": "auto",
+        "orientation": "auto",
+        "reduceOptions": {"calcs": ["lastNotNull"], "fields": "", "values": False},
+        "textMode": "value_and_name" if label else "value",
+        "wideLayout": True,
+    }
+    return _panel(ident, "stat", title, about, [query], defaults=defaults, options=options, size=(width, height))
+
+
+def bargauge(
+    ident: int,
+    title: str,
+    about: str,
+    query: Query,
+    *,
+    unit: str,
+    width: int = 8,
+    height: int = 8,
+    limit: Limit | None = None,
+    high: float | None = 1,
+    decimals: int | None = None,
+    no_value: str = "No data",
+) -> Panel:
+    defaults = _defaults(unit, limit, no_value=no_value, low=0, high=high, decimals=decimals)
+    defaults["color"] = {"mode": "thresholds"} if limit else {"mode": "fixed", "fixedColor": "blue"}
+    options = {
+        "displayMode": "basic",
+        "maxVizHeight": 28,
+        "minVizHeight": 16,
+        "minVizWidth": 8,
+        "namePlacement": "auto",
+        "orientation": "horizontal",
+        "reduceOptions": {"calcs": ["lastNotNull"], "fields": "", "values": False},
+        "showUnfilled": True,
+        "sizing": "auto",
+        "valueMode": "color",
+    }
+    now = Query(query.expr, query.legend, now=True)
+    return _panel(ident, "bargauge", title, about, [now], defaults=defaults, options=options, size=(width, height))
+
+
+def table(
+    ident: int,
+    title: str,
+    about: str,
+    queries: Sequence[Query],
+    columns: Sequence[Column],
+    *,
+    width: int = 12,
+    height: int = 8,
+    no_value: str = "No data",
+    sort: tuple[str, bool] | None = None,
+) -> Panel:
+    """
+    A row for each label set, a column for each query.
+
+    *columns* name what is shown, in order: a label, or ``Value`` (``Value #A``, ``Value #B`` with several queries).
+    *sort* is a column's title and whether it descends.
+    """
+    now = [Query(q.expr, q.legend, now=True) for q in queries]
+    shown = {c.source: i for i, c in enumerate(columns)}
+    organize: dict[str, Any] = {
+        "id": "organize",
+        "options": {
+            "excludeByName": {"Time": True},
+            "includeByName": {},
+            "indexByName": shown,
+            "renameByName": {c.source: c.title for c in columns},
+        },
+    }
+    transformations = [organize] if len(queries) == 1 else [{"id": "merge", "options": {}}, organize]
+    defaults = _defaults("", None, no_value=no_value, low=None)
+    defaults["custom"] = {"align": "auto", "cellOptions": {"type": "auto"}, "inspect": False}
+    options = {
+        "cellHeight": "sm",
+        "footer": {"countRows": False, "fields": "", "reducer": ["sum"], "show": False},
+        "showHeader": True,
+        "sortBy": [{"displayName": sort[0], "desc": sort[1]}] if sort else [],
+    }
+    overrides = [o for o in (_column_override(c) for c in columns) if o["properties"]]
+    panel = _panel(
+        ident,
+        "table",
+        title,
+        about,
+        now,
+        defaults=defaults,
+        options=options,
+        size=(width, height),
+        overrides=overrides,
+    )
+    for target in panel["targets"]:
+        target["format"] = "table"
+    panel["transformations"] = transformations
+    return panel
+
+
+def _column_override(column: Column) -> dict[str, Any]:
+    properties: list[dict[str, Any]] = []
+    if column.unit:
+        properties.append({"id": "unit", "value": column.unit})
+    if column.decimals is not None:
+        properties.append({"id": "decimals", "value": column.decimals})
+    if column.limit is not None:
+        properties.append({"id": "thresholds", "value": steps(column.limit)})
+    if column.mappings:
+        properties.append({"id": "mappings", "value": list(column.mappings)})
+    if column.limit is not None or column.mappings:
+        properties.append({"id": "custom.cellOptions", "value": {"type": "color-text"}})
+    if column.width is not None:
+        properties.append({"id": "custom.width", "value": column.width})
+    return {"matcher": {"id": "byName", "options": column.title}, "properties": properties}
+
+
+def _defaults(
+    unit: str,
+    limit: Limit | None,
+    *,
+    no_value: str,
+    low: float | None = None,
+    high: float | None = None,
+    decimals: int | None = None,
+    mappings: Iterable[Mapping[str, Any]] = (),
+) -> dict[str, Any]:
+    found: dict[str, Any] = {"mappings": list(mappings), "noValue": no_value, "thresholds": steps(limit)}
+    optional = {"unit": unit or None, "min": low, "max": high, "decimals": decimals}
+    return found | {key: value for key, value in optional.items() if value is not None}
+
+
+def _panel(
+    ident: int,
+    kind: str,
+    title: str,
+    about: str,
+    queries: Sequence[Query],
+    *,
+    defaults: Mapping[str, Any],
+    options: Mapping[str, Any],
+    size: tuple[int, int],
+    overrides: Sequence[Mapping[str, Any]] = (),
+    interval: str = "",
+) -> Panel:
+    names = list(dict.fromkeys(name for q in queries for name in metric_names(q.expr)))
+    listed = ", ".join(f"`{name}`" for name in names)
+    panel = {
+        "id": ident,
+        "type": kind,
+        "title": title,
+        "description": f"{about} {'Metric' if len(names) == 1 else 'Metrics'}: {listed}.",
+        "datasource": DATASOURCE,
+        "gridPos": {"h": size[1], "w": size[0], "x": 0, "y": 0},
+        "fieldConfig": {"defaults": dict(defaults), "overrides": list(overrides)},
+        "options": dict(options),
+        "targets": [_target(q, chr(ord("A") + i)) for i, q in enumerate(queries)],
+    }
+    return panel | {"interval": interval} if interval else panel
+
+
+def _target(query: Query, ref: str) -> dict[str, Any]:
+    return {
+        "datasource": DATASOURCE,
+        "editorMode": "code",
+        "expr": query.expr,
+        "instant": query.now,
+        "legendFormat": query.legend or "__auto",
+        "range": not query.now,
+        "refId": ref,
+    }

@@ -1,0 +1,21 @@
+from grafana.builder.__main__ import files, problems
+
+
+def test_committed_dashboards_are_up_to_date():
+    """What is committed is, byte for byte, what the builder writes."""
+    assert [] == problems()
+
+
+def test_a_changed_file_and_a_stray_one_are_told(tmp_path):
+    """A hand-edited dashboard and one that no module makes are both named."""
+    for name, content in files().items():
+        (tmp_path / name).write_bytes(content)
+    (tmp_path / "llmvitals-overview.json").write_text("{}")
+    (tmp_path / "mine.json").write_text("{}")
+
+    found = problems(tmp_path)
+
+    assert [
+        f"{tmp_path / 'llmvitals-overview.json'} is not up to date",
+        f"{tmp_path / 'mine.json'} is made by no module of grafana/builder/dashboards",
+    ] == found
