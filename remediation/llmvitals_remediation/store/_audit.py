@@ -48,6 +48,6 @@ def as_json(row: sqlite3.Row) -> dict[str, Any]:
     }
 
 
-def _hash(previous: str, at: float, who: str, event: str, incident_id: str | None, detail: str) -> str:
-    told = json.dumps([previous, at, who, event, incident_id, detail], ensure_ascii=True)
+def _hash(previous: str, *told_of: float | str | None) -> str:
+    told = json.dumps([previous, *told_of], ensure_ascii=True)
     return hashlib.sha256(told.encode()).hexdigest()

@@ -3,7 +3,7 @@
 import sqlite3
 
 from llmvitals_remediation.errors import ConflictError, NotFoundError
-from llmvitals_remediation.records import Change, Controls
+from llmvitals_remediation.records import UNDECIDED, Change, Controls
 from llmvitals_remediation.store import _audit, _incidents
 
 
@@ -54,15 +54,15 @@ def decide(connection: sqlite3.Connection, incident_id: str, decision: str, *, w
         change = Change("approved", "open", reason=why, next_at=now, who=who)
         _incidents.apply(connection, incident_id, ("awaiting_approval",), change, now)
     else:
-        waiting = ("open", "gated", "awaiting_approval", "scheduled")
-        if incident.state not in waiting:
+        if incident.state not in UNDECIDED:
             raise ConflictError(f"incident {incident_id} is {incident.state}: too late for a veto")
         change = Change("vetoed", "closed", reason=why, outcome="vetoed", spent=True, who=who)
-        _incidents.apply(connection, incident_id, waiting, change, now)
+        _incidents.apply(connection, incident_id, UNDECIDED, change, now)
     connection.execute(
         "INSERT INTO approvals (incident_id, requested_at, expires_at, decision, who, why, decided_at)"
         " VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (incident_id)"
-        " DO UPDATE SET decision = excluded.decision, who = excluded.who, why = excluded.why, decided_at = excluded.decided_at",
+        " DO UPDATE SET decision = excluded.decision, who = excluded.who, why = excluded.why,"
+        " decided_at = excluded.decided_at",
         (incident_id, now, now, decision, who, why, now),
     )
 

@@ -43,7 +43,8 @@ def accept(
     reason = "; ".join(told.odd[:5]) or None
     # Written first, for the events refer to it; what became of it is known after them.
     connection.execute(
-        "INSERT INTO deliveries (id, received_at, result, reason, alerts, size, body) VALUES (?, ?, 'accepted', ?, ?, ?, ?)",
+        "INSERT INTO deliveries (id, received_at, result, reason, alerts, size, body)"
+        " VALUES (?, ?, 'accepted', ?, ?, ?, ?)",
         (delivery_id, at, reason, len(told.alerts), size, body),
     )
     fresh = sum(_event(connection, delivery_id, alert, at) for alert in told.alerts)
@@ -65,8 +66,8 @@ def accept(
 def _event(connection: sqlite3.Connection, delivery_id: str, alert: Alert, at: float) -> bool:
     """True when it is news."""
     row = connection.execute(
-        "INSERT INTO alert_events (delivery_id, fingerprint, starts_at, status, ends_at, alertname, labels, annotations,"
-        " first_seen, last_seen) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+        "INSERT INTO alert_events (delivery_id, fingerprint, starts_at, status, ends_at, alertname, labels,"
+        " annotations, first_seen, last_seen) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
         " ON CONFLICT (fingerprint, starts_at, status, ends_at)"
         " DO UPDATE SET seen = seen + 1, last_seen = max(last_seen, excluded.last_seen) RETURNING seen, id",
         (

@@ -78,6 +78,7 @@ def judge(
     connection: sqlite3.Connection,
     handler: str,
     service: str,
+    *,
     incident_id: str,
     failed: bool,
     rule: BreakerRule,

@@ -72,8 +72,8 @@ def open_or_attach(connection: sqlite3.Connection, opening: Opening, now: float)
         return "ignored", None
     incident_id = new_id()
     connection.execute(
-        "INSERT INTO incidents (id, handler, target, service, instance, alertname, state, alert_started_at, received_at,"
-        " opened_at, state_since, next_at, deadline_at, policy_hash) VALUES (?,?,?,?,?,?,'open',?,?,?,?,?,?,?)",
+        "INSERT INTO incidents (id, handler, target, service, instance, alertname, state, alert_started_at,"
+        " received_at, opened_at, state_since, next_at, deadline_at, policy_hash) VALUES (?,?,?,?,?,?,'open',?,?,?,?,?,?,?)",
         (
             incident_id,
             opening.handler,
@@ -151,6 +151,29 @@ def apply(
     if row is None or row["state"] not in expected:
         found = "gone" if row is None else row["state"]
         raise ConflictError(f"incident {incident_id} is {found}, not {' or '.join(expected)}")
+    values = _values(row, change, now)
+    assignments = ", ".join(f"{name} = ?" for name in values)
+    connection.execute(f"UPDATE incidents SET {assignments} WHERE id = ?", (*values.values(), incident_id))  # noqa: S608 -- names from this file
+    if change.state == "closed" and change.failed is not None and change.breaker is not None:
+        _history.judge(
+            connection,
+            row["handler"],
+            row["service"],
+            incident_id=incident_id,
+            failed=change.failed,
+            rule=change.breaker,
+            now=now,
+        )
+    elif change.state == "closed":
+        _history.release_probe(connection, incident_id)
+    detail = {"state": change.state, **change.detail}
+    for name in ("gate", "reason", "outcome"):
+        if (value := getattr(change, name)) is not None:
+            detail[name] = value
+    _audit.append(connection, at=now, who=change.who, event=change.event, incident_id=incident_id, **detail)
+
+
+def _values(row: sqlite3.Row, change: Change, now: float) -> dict[str, Any]:
     values: dict[str, Any] = {
         "state": change.state,
         "gate": change.gate,
@@ -163,22 +186,9 @@ def apply(
         values["deadline_at"] = change.deadline_at
     if change.state == "closed":
         values |= {"outcome": change.outcome, "closed_at": now, "spent": int(change.spent)}
-    for name, value in change.columns.items():
-        if name not in _OWN:
-            raise AssertionError(name)
-        values[name] = value
-    assignments = ", ".join(f"{name} = ?" for name in values)
-    connection.execute(f"UPDATE incidents SET {assignments} WHERE id = ?", (*values.values(), incident_id))  # noqa: S608 -- names from this file
-    if change.state == "closed" and change.failed is not None and change.breaker is not None:
-        _history.judge(connection, row["handler"], row["service"], incident_id, change.failed, change.breaker, now)
-    elif change.state == "closed":
-        _history.release_probe(connection, incident_id)
-    if change.event:
-        detail = {"state": change.state, **change.detail}
-        for name in ("gate", "reason", "outcome"):
-            if (value := getattr(change, name)) is not None:
-                detail[name] = value
-        _audit.append(connection, at=now, who=change.who, event=change.event, incident_id=incident_id, **detail)
+    if unknown := set(change.columns) - _OWN:
+        raise AssertionError(unknown)
+    return values | change.columns
 
 
 def postpone(connection: sqlite3.Connection, incident_id: str, next_at: float) -> None:

@@ -192,3 +192,8 @@ def prepare(connection: sqlite3.Connection, path: Path) -> None:
         )
     if found == 0:
         connection.executescript(f"BEGIN IMMEDIATE; {_TABLES} PRAGMA user_version = {VERSION}; COMMIT;")
+
+
+def probe(connection: sqlite3.Connection, now: float) -> None:
+    """A real write, small: the only way to know that writing works."""
+    connection.execute("INSERT OR REPLACE INTO meta (key, value) VALUES ('ready', ?)", (str(now),))

@@ -143,15 +143,7 @@ class Store:
     def ready(self) -> str | None:
         """None when a write goes through, else the reason why not."""
         try:
-            self._write(
-                lambda connection: (
-                    connection.execute(
-                        "INSERT OR REPLACE INTO meta (key, value) VALUES ('ready', ?)", (str(self._clock.now()),)
-                    )
-                    and None
-                ),
-                timeout=2.0,
-            )
+            self._write(lambda c: _schema.probe(c, self._clock.now()), timeout=2.0)
         except StoreUnavailableError as error:
             return str(error)
         return None
