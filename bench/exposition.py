@@ -1,0 +1,70 @@
+"""Time of one scrape at 10,000 series: llmvitals.exposition against prometheus_client, in one run.
+
+    python bench/exposition.py
+
+Prints the medians and the ratio, after checking that both write the same bytes. Series as an LLM application has
+them: histograms of 17 buckets with seven labels, and counters and gauges with three.
+"""
+
+import statistics
+import time
+from collections.abc import Callable
+
+import prometheus_client
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.openmetrics import exposition as openmetrics
+
+from llmvitals import catalogue
+from llmvitals.exposition import encode, encode_openmetrics
+
+SERIES = 10_000
+ROUNDS = 30
+
+
+def registry_of(series: int) -> CollectorRegistry:
+    registry = CollectorRegistry()
+    labels = catalogue.CALL_DURATION.labels
+    duration = Histogram("duration_seconds", "Duration.", labels, buckets=catalogue.DURATION_BUCKETS, registry=registry)
+    lines_per_set = len(catalogue.DURATION_BUCKETS) + 3
+    for number in range(series * 8 // 10 // lines_per_set):
+        child = duration.labels("chat", "openai", f"model-{number}", f"model-{number}-2026", "127.0.0.1", "8081", "")
+        for power in range(8):
+            child.observe(0.0137 * 2**power)
+    calls = Counter("calls", "Calls.", ["operation", "provider", "model"], registry=registry)
+    running = Gauge("running", "Running.", ["operation", "provider", "model"], registry=registry)
+    for number in range(series // 10):
+        calls.labels("chat", "openai", f"model-{number}").inc(number * 977)
+        running.labels("chat", "openai", f"model-{number}").set(number / 7)
+    return registry
+
+
+def milliseconds(work: Callable[[], object]) -> float:
+    times = []
+    for _ in range(ROUNDS):
+        start = time.perf_counter()
+        work()
+        times.append(time.perf_counter() - start)
+    return statistics.median(times) * 1000
+
+
+def main() -> None:
+    prometheus_client.disable_created_metrics()
+    registry = registry_of(SERIES)
+    lines = [line for line in encode(registry).splitlines() if not line.startswith(b"#")]
+    print(f"{len(lines)} series, median of {ROUNDS} scrapes")
+    print(f"  collect alone          {milliseconds(lambda: list(registry.collect())):7.2f} ms")
+    for name, ours, theirs in (
+        ("text 0.0.4", encode, prometheus_client.generate_latest),
+        ("OpenMetrics 1.0", encode_openmetrics, openmetrics.generate_latest),
+    ):
+        if ours(registry) != theirs(registry):
+            raise SystemExit(f"{name}: the bytes differ")
+        ours_ms, theirs_ms = milliseconds(lambda e=ours: e(registry)), milliseconds(lambda e=theirs: e(registry))
+        print(
+            f"  {name:16} llmvitals {ours_ms:7.2f} ms, prometheus_client {theirs_ms:7.2f} ms, same bytes: "
+            f"{theirs_ms / ours_ms:.1f}x"
+        )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,13 @@
+"""Show a prometheus_client registry to Prometheus: a fast encoder and a server that idle clients cannot stop.
+
+```python
+server = llmvitals.exposition.serve(registry, "127.0.0.1", 9464)
+...
+server.close()
+```
+"""
+
+from llmvitals.exposition._encode import OnError, encode, encode_openmetrics
+from llmvitals.exposition._server import Limits, ServeError, Server, serve
+
+__all__ = ["Limits", "OnError", "ServeError", "Server", "encode", "encode_openmetrics", "serve"]

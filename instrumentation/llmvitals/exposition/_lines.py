@@ -1,0 +1,124 @@
+"""Sample lines: the text before a value is made once and kept, because it is the same in every scrape."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+from weakref import WeakKeyDictionary
+
+from prometheus_client import Counter, Gauge, Histogram
+from prometheus_client.metrics_core import Metric
+from prometheus_client.openmetrics import exposition as openmetrics
+from prometheus_client.samples import Sample
+from prometheus_client.utils import floatToGoString
+
+# --- Any collector ----------------------------------------------------------------------------------------------------
+
+# By name, label names and label values: it depends on nothing else, so all registries share it.
+_prefixes: dict[tuple[str, ...], str] = {}
+_PREFIXES_SPARED = 10_000
+
+
+def line(sample: Sample) -> str:
+    """Write one sample as both formats write it, without its timestamp and exemplar."""
+    labels = sample.labels
+    key = (sample.name, *labels, *labels.values())
+    prefix = _prefixes.get(key)
+    if prefix is None:
+        prefix = _prefixes[key] = make_prefix(sample.name, labels)
+    return f"{prefix}{number(sample.value)}\n"
+
+
+def make_prefix(name: str, labels: Mapping[str, str]) -> str:
+    pairs = ",".join(
+        f'{openmetrics.escape_label_name(label)}="{escape(value)}"' for label, value in sorted(labels.items())
+    )
+    return (
+        f"{openmetrics.escape_metric_name(name)}{{{pairs}}} " if pairs else f"{openmetrics.escape_metric_name(name)} "
+    )
+
+
+def escape(text: str) -> str:
+    return text.replace("\\", r"\\").replace("\n", r"\n").replace('"', r"\"")
+
+
+def number(value: Any) -> str:
+    if type(value) is float and -1e6 < value < 1e6:
+        return repr(value)
+    text: str = floatToGoString(value)  # type: ignore[no-untyped-call]  # untyped there
+    return text
+
+
+def trim(lines_written: int) -> None:
+    """Forget all kept text once most of it belongs to series that are gone."""
+    if len(_prefixes) > 4 * lines_written + _PREFIXES_SPARED:
+        _prefixes.clear()
+
+
+# --- prometheus_client's own metrics ----------------------------------------------------------------------------------
+
+# Reading their values directly leaves out building a sample, a dict of labels and the text of "le" for every line, each
+# dearer than the line. It reads private attributes, stable since 2018: whatever looks different is left to collect().
+_children: WeakKeyDictionary[Any, dict[tuple[str, ...], list[str]]] = WeakKeyDictionary()
+
+
+def read(metric: Any, *, exemplars: bool) -> tuple[Metric, list[str]] | None:
+    """Return a Counter, Gauge or Histogram as its family without samples and its lines.
+
+    None when only ``collect()`` can tell them; with *exemplars*, also when there are some.
+    """
+    kind = type(metric)
+    if kind not in (Counter, Gauge, Histogram) or ":" in metric._name:  # noqa: SLF001 -- OpenMetrics rewrites colons
+        return None
+    if metric._labelnames:  # noqa: SLF001
+        with metric._lock:  # noqa: SLF001
+            series = list(metric._metrics.items())  # noqa: SLF001
+    else:
+        series = [((), metric)]
+    kept = _children.setdefault(metric, {})
+    if len(kept) > 2 * len(series) + 16:
+        kept.clear()
+    output: list[str] = []
+    for values, child in series:
+        amounts = _amounts(kind, child, exemplars)
+        if amounts is None:
+            return None
+        prefixes = kept.get(values)
+        if prefixes is None:
+            prefixes = kept[values] = _child_prefixes(kind, metric, child, values)
+        output += [f"{prefix}{number(amount)}\n" for prefix, amount in zip(prefixes, amounts, strict=True)]
+    return metric.describe()[0], output
+
+
+def _amounts(kind: type, child: Any, exemplars: bool) -> Iterable[float] | None:
+    if kind is Gauge:
+        # set_function() puts its own _child_samples on the child.
+        return None if "_child_samples" in vars(child) else (child._value.get(),)  # noqa: SLF001
+    if kind is Counter:
+        if exemplars and child._value.get_exemplar() is not None:  # noqa: SLF001
+            return None
+        return (child._value.get(),)  # noqa: SLF001
+    total = 0.0
+    amounts = []
+    for bucket in child._buckets:  # noqa: SLF001
+        if exemplars and bucket.get_exemplar() is not None:
+            return None
+        total += bucket.get()
+        amounts.append(total)
+    if child._upper_bounds[0] < 0:  # noqa: SLF001 -- such a histogram has no sum; rare enough for the slow way
+        return None
+    amounts += (total, child._sum.get())  # noqa: SLF001
+    return amounts
+
+
+def _child_prefixes(kind: type, metric: Any, child: Any, values: tuple[str, ...]) -> list[str]:
+    name = metric._name  # noqa: SLF001
+    labels = dict(zip(metric._labelnames, values, strict=True))  # noqa: SLF001
+    if kind is Gauge:
+        return [make_prefix(name, labels)]
+    if kind is Counter:
+        return [make_prefix(f"{name}_total", labels)]
+    bounds = child._upper_bounds  # noqa: SLF001
+    return [
+        *(make_prefix(f"{name}_bucket", {**labels, "le": number(bound)}) for bound in bounds),
+        make_prefix(f"{name}_count", labels),
+        make_prefix(f"{name}_sum", labels),
+    ]

@@ -1,0 +1,311 @@
+"""An HTTP server for ``/metrics`` that no idle, slow or numerous client can stop.
+
+One daemon thread accepts, one serves each connection. A request's head has a deadline as a whole, so sending it byte by
+byte does not help; connections are capped, and at the cap the one that has been idle longest makes room for the new
+one. Only when all of them are being served does a client get 503.
+"""
+
+import logging
+import os
+import selectors
+import socket
+import threading
+import time
+import weakref
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Self
+
+from prometheus_client.registry import Collector
+
+from llmvitals.exposition._encode import OnError, encode, encode_openmetrics
+from llmvitals.exposition._http import BadRequestError, Request, parse, prefers_openmetrics
+
+log = logging.getLogger("llmvitals")
+
+TEXT = "text/plain; version=0.0.4; charset=utf-8"
+OPENMETRICS = "application/openmetrics-text; version=1.0.0; charset=utf-8"
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one server grants its clients."""
+
+    connections: int = 64
+
+    header_seconds: float = 5.0
+    """For a whole request head, and for the first byte on a new connection."""
+
+    idle_seconds: float = 75.0
+    """Between two requests of a kept connection; above Prometheus' usual scrape interval of a minute."""
+
+    send_seconds: float = 10.0
+    """For a whole response."""
+
+    header_bytes: int = 16_384
+
+
+class ServeError(OSError):
+    """The address cannot be listened on; the text says why and, where it can be told, which program holds it."""
+
+
+def serve(
+    registry: Collector,
+    host: str = "127.0.0.1",
+    port: int = 9464,
+    *,
+    limits: Limits | None = None,
+    on_error: OnError | None = None,
+) -> "Server":
+    """Serve *registry* on ``http://host:port/metrics`` from daemon threads; port 0 takes a free one.
+
+    Raises:
+        ServeError: When the address cannot be listened on.
+    """
+    return Server(registry, host, port, limits=limits or Limits(), on_error=on_error)
+
+
+class Server:
+    """A running exposition server; made by `serve`."""
+
+    def __init__(self, registry: Collector, host: str, port: int, *, limits: Limits, on_error: OnError | None) -> None:
+        self.registry = registry
+        self.limits = limits
+        self.on_error = on_error
+        self._listener = _listen(host, port)
+        self.host = host
+        self.port: int = self._listener.getsockname()[1]
+        self._lock = threading.Lock()
+        self._connections: set[_Connection] = set()
+        self._closed = threading.Event()
+        self._waker, self._wakened = socket.socketpair()
+        self._thread = threading.Thread(target=self._accept_all, name="llmvitals-metrics", daemon=True)
+        self._thread.start()
+        _servers.add(self)
+
+    @property
+    def url(self) -> str:
+        return f"http://{self.host}:{self.port}/metrics"
+
+    def close(self) -> None:
+        """Stop listening, hang up on everybody, and wait a moment for the threads."""
+        if self._closed.is_set():
+            return
+        self._closed.set()
+        self._waker.send(b"x")
+        self._thread.join(timeout=5)
+        for end in (self._listener, self._waker, self._wakened):
+            end.close()
+        with self._lock:
+            connections = list(self._connections)
+        for connection in connections:
+            connection.hang_up()
+        for connection in connections:
+            connection.thread.join(timeout=1)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close_inherited(self) -> None:
+        """In a forked child: let go of the port, which would else stay taken when the parent has gone."""
+        for end in (self._listener, self._waker, self._wakened):
+            end.close()
+
+    def forget(self, connection: "_Connection") -> None:
+        with self._lock:
+            self._connections.discard(connection)
+
+    def _accept_all(self) -> None:
+        with selectors.DefaultSelector() as selector:
+            selector.register(self._listener, selectors.EVENT_READ)
+            selector.register(self._wakened, selectors.EVENT_READ)
+            while not self._closed.is_set():
+                selector.select()
+                try:
+                    client, _ = self._listener.accept()
+                except BlockingIOError:  # It has gone, or it was the waker.
+                    continue
+                except OSError as error:
+                    # Out of file descriptors, mostly: the client stays in the queue, so without a pause this spins.
+                    log.warning("llmvitals: /metrics cannot accept a connection: %s", error)
+                    self._closed.wait(0.5)
+                    continue
+                self._admit(client)
+
+    def _admit(self, client: socket.socket) -> None:
+        connection = _Connection(self, client)
+        with self._lock:
+            if len(self._connections) >= self.limits.connections:
+                idle = [known for known in self._connections if known.idle_since is not None]
+                if not idle:
+                    connection.refuse()
+                    return
+                longest = min(idle, key=lambda known: known.idle_since or 0.0)
+                self._connections.discard(longest)
+                longest.hang_up()
+            self._connections.add(connection)
+        try:
+            connection.thread.start()
+        except RuntimeError:  # No more threads to be had, or the interpreter is shutting down.
+            self.forget(connection)
+            client.close()
+
+
+class _Connection:
+    def __init__(self, server: Server, client: socket.socket) -> None:
+        self._server = server
+        self._limits = server.limits
+        self._client = client
+        self._buffer = b""
+        self.idle_since: float | None = time.monotonic()
+        """None while a request is being answered."""
+        self.thread = threading.Thread(target=self._serve, name="llmvitals-metrics-client", daemon=True)
+
+    def hang_up(self) -> None:
+        """Make whatever the connection's thread is waiting for end now."""
+        try:
+            self._client.shutdown(socket.SHUT_RDWR)
+        except OSError:  # The client was quicker.
+            return
+
+    def refuse(self) -> None:
+        """Answer 503 in the accepting thread, which can spare no more than a moment for it."""
+        with self._client:
+            try:
+                self._client.settimeout(0.05)
+                body = f"All {self._limits.connections} connections are busy answering.\n".encode()
+                self._client.sendall(_response("503 Service Unavailable", body, keep_alive=False))
+                self._client.shutdown(socket.SHUT_WR)
+                # Closing with the request unread would reset the connection, answer and all.
+                self._client.recv(self._limits.header_bytes)
+            except OSError:
+                return
+
+    def _serve(self) -> None:
+        try:
+            with self._client:
+                first = True
+                while self._answer_one(first=first):
+                    first = False
+        except OSError:  # The client went away or did not read its answer in time.
+            return
+        finally:
+            self._server.forget(self)
+
+    def _answer_one(self, *, first: bool) -> bool:
+        """Read a request and answer it; return whether the connection is kept."""
+        self.idle_since = time.monotonic()
+        try:
+            head = self._read_head(first=first)
+            if head is None:
+                return False
+            self.idle_since = None
+            request = parse(head)
+        except BadRequestError as error:
+            self._client.settimeout(1)
+            self._client.sendall(_response(error.status, f"{error}\n".encode(), keep_alive=False))
+            return False
+        self._client.settimeout(self._limits.send_seconds)
+        self._client.sendall(self._respond(request))
+        return request.keep_alive
+
+    def _read_head(self, *, first: bool) -> bytes | None:
+        """Return the next head, or None when the client has none to send."""
+        limits = self._limits
+        deadline = time.monotonic() + (limits.header_seconds if first or self._buffer else limits.idle_seconds)
+        while b"\r\n\r\n" not in self._buffer:
+            if len(self._buffer) > limits.header_bytes:
+                raise BadRequestError("431 Request Header Fields Too Large", f"more than {limits.header_bytes} bytes")
+            remaining = deadline - time.monotonic()
+            try:
+                # 0 would mean "do not wait" instead of "too late".
+                self._client.settimeout(max(remaining, 0.001))
+                data = self._client.recv(8192)
+            except TimeoutError:
+                if self._buffer:
+                    raise BadRequestError(
+                        "408 Request Timeout", f"the head was not complete within {limits.header_seconds:g} s"
+                    ) from None
+                return None
+            if not data:
+                return None
+            if not self._buffer:
+                deadline = min(deadline, time.monotonic() + limits.header_seconds)
+            self._buffer += data
+        head, _, self._buffer = self._buffer.partition(b"\r\n\r\n")
+        return head
+
+    def _respond(self, request: Request) -> bytes:
+        keep = request.keep_alive
+        if request.path != "/metrics":
+            return _response("404 Not Found", b"Metrics are at /metrics.\n", keep_alive=keep)
+        if request.method not in ("GET", "HEAD"):
+            return _response("405 Method Not Allowed", b"Use GET.\n", keep_alive=keep, extra="Allow: GET, HEAD\r\n")
+        if prefers_openmetrics(request.headers.get("accept", "")):
+            kind, body = OPENMETRICS, encode_openmetrics(self._server.registry, on_error=self._server.on_error)
+        else:
+            kind, body = TEXT, encode(self._server.registry, on_error=self._server.on_error)
+        return _response("200 OK", body, kind=kind, keep_alive=keep, send_body=request.method == "GET")
+
+
+def _response(
+    status: str,
+    body: bytes,
+    *,
+    keep_alive: bool,
+    kind: str = "text/plain; charset=utf-8",
+    extra: str = "",
+    send_body: bool = True,
+) -> bytes:
+    head = (
+        f"HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nContent-Length: {len(body)}\r\n"
+        f"Connection: {'keep-alive' if keep_alive else 'close'}\r\n{extra}\r\n"
+    )
+    return head.encode("latin-1") + (body if send_body else b"")
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    try:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        listener = socket.create_server((host, port), family=family, backlog=128)
+    except (OSError, OverflowError) as error:
+        errno = getattr(error, "errno", None)
+        why = os.strerror(errno) if errno and errno > 0 else str(error)
+        raise ServeError(f"cannot listen on {host}:{port}: {why}{_holder_of(port)}") from error
+    # A client that has gone between select() and accept() must not make accept() wait for the next one.
+    listener.setblocking(False)
+    return listener
+
+
+def _holder_of(port: int) -> str:
+    import psutil  # noqa: PLC0415 -- 10 ms that only this error need cost
+
+    try:
+        for connection in psutil.net_connections("tcp"):
+            if connection.status == psutil.CONN_LISTEN and _port(connection.laddr) == port and connection.pid:
+                return f" (held by {psutil.Process(connection.pid).name()}, pid {connection.pid})"
+    except (psutil.Error, OSError):
+        return ""
+    return ""
+
+
+def _port(address: Any) -> int | None:
+    return address.port if address else None
+
+
+_servers: "weakref.WeakSet[Server]" = weakref.WeakSet()
+
+
+def _close_inherited() -> None:
+    for server in list(_servers):
+        server.close_inherited()
+    _servers.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_close_inherited)
