@@ -1,0 +1,150 @@
+"""The command line: general flags, and those that the collectors declare. All mistakes are told at once."""
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+from llmvitals_exporter._declaration import Declaration, Option, Settings, once
+from llmvitals_exporter.collectors import COLLECTORS
+
+
+class UsageError(Exception):
+    """The command line is wrong.
+
+    Args:
+        problems: Each a sentence that names the flag.
+    """
+
+    def __init__(self, problems: Sequence[str]) -> None:
+        super().__init__("\n".join(problems))
+        self.problems = tuple(problems)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What the exporter was told to do."""
+
+    mode: str
+    host: str
+    port: int
+    timeout: float
+    collectors: tuple[Declaration, ...]
+    settings: Settings
+
+
+def _names(text: str) -> tuple[str, ...]:
+    known = [collector.name for collector in COLLECTORS]
+    names = tuple(name.strip() for name in text.split(",") if name.strip())
+    unknown = [name for name in names if name not in known]
+    if unknown:
+        raise ValueError(f"there is no collector {', '.join(unknown)}; there are {', '.join(known)}")
+    if not names:
+        raise ValueError("names no collector")
+    return names
+
+
+def _port(text: str) -> int:
+    if not text.isascii() or not text.isdecimal() or not 0 <= int(text) <= 65535:
+        raise ValueError(f"{text!r} is not a port, a number from 0 to 65535")
+    return int(text)
+
+
+def _timeout(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not 0.01 <= seconds <= 60:
+        raise ValueError(f"{text!r} is not a number of seconds from 0.01 to 60")
+    return seconds
+
+
+_HOST = Option("--host", "ADDRESS", "address to serve at (default: 127.0.0.1)", "127.0.0.1", once(str))
+_PORT = Option("--port", "PORT", "port to serve at; 0 takes a free one (default: 9465)", 9465, once(_port))
+_TIMEOUT = Option(
+    "--collector-timeout",
+    "SECONDS",
+    "leave a collector out of a scrape that takes longer (default: 2)",
+    2.0,
+    once(_timeout),
+)
+_ONLY: Option[tuple[str, ...]] = Option(
+    "--only", "NAMES", "use these collectors only, comma-separated", (), once(_names)
+)
+_WITHOUT: Option[tuple[str, ...]] = Option("--without", "NAMES", "use all collectors but these", (), once(_names))
+_GENERAL: tuple[Option[Any], ...] = (_HOST, _PORT, _TIMEOUT, _ONLY, _WITHOUT)
+
+_MODES = {
+    "once": "print the metrics to standard output, and end",
+    "check": "read every collector once, tell how it went, and end; status 1 if one failed",
+    "list": "tell the collectors and what they read, and end",
+}
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise UsageError([message])
+
+
+def _declared() -> tuple[Option[Any], ...]:
+    """The collectors' options, each once however many of them share it."""
+    return tuple(dict.fromkeys(option for collector in COLLECTORS for option in collector.options))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="llmvitals-exporter",
+        description="Serve metrics of this machine, its processes, GPUs and local LLM servers to Prometheus.",
+        epilog="examples:\n"
+        "  llmvitals-exporter --watch app='python .*my_app'     serve http://127.0.0.1:9465/metrics\n"
+        "  llmvitals-exporter --koboldcpp http://127.0.0.1:5001 --check\n"
+        "  llmvitals-exporter --once --only cpu,memory",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    modes = parser.add_mutually_exclusive_group()
+    for mode, text in _MODES.items():
+        modes.add_argument(f"--{mode}", action="store_const", dest="mode", const=mode, default="serve", help=text)
+    _add(parser, _GENERAL)
+    _add(parser.add_argument_group("collectors"), _declared())
+    return parser
+
+
+def _add(group: "argparse._ActionsContainer", options: Sequence[Option[Any]]) -> None:
+    for option in options:
+        # Texts are kept as they are, and parsed when all are known, so that no mistake hides another.
+        group.add_argument(option.flag, action="append", metavar=option.metavar, help=option.help.replace("%", "%%"))
+
+
+def parse(arguments: Sequence[str]) -> Plan:
+    """Raises `UsageError` with everything that is wrong."""
+    given, strange = _parser().parse_known_args(list(arguments))
+    problems = [f"{argument}: there is no such argument; see --help" for argument in strange]
+    values: dict[Option[Any], Any] = {}
+    for option in (*_GENERAL, *_declared()):
+        texts = getattr(given, option.flag.removeprefix("--").replace("-", "_"))
+        if texts is not None:
+            try:
+                values[option] = option.parse(texts)
+            except ExceptionGroup as group:
+                problems += [f"{option.flag}: {error}" for error in group.exceptions]
+            except ValueError as error:
+                problems.append(f"{option.flag}: {error}")
+    settings = Settings(values)
+    if settings[_ONLY] and settings[_WITHOUT]:
+        problems.append("--without: is given together with --only; give one of them")
+    if problems:
+        raise UsageError(problems)
+    return Plan(
+        mode=given.mode,
+        host=settings[_HOST],
+        port=settings[_PORT],
+        timeout=settings[_TIMEOUT],
+        collectors=tuple(
+            collector
+            for collector in COLLECTORS
+            if (not settings[_ONLY] or collector.name in settings[_ONLY]) and collector.name not in settings[_WITHOUT]
+        ),
+        settings=settings,
+    )

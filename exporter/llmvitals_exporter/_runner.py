@@ -1,0 +1,218 @@
+"""Reads all collectors, each isolated from the others, and waits for none longer than its time.
+
+Collectors that only read the kernel's files share one thread, one after another; each one that waits for something
+outside has its own. A collector that is late is *stuck*: its thread is left alone until it returns, it is skipped by
+the scrapes meanwhile, and whoever stood behind it goes on in a new thread. So there is at most one thread left behind
+for each collector, however many scrapes come.
+"""
+
+import logging
+import math
+import queue
+import re
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+
+from llmvitals_exporter._declaration import (
+    CollectionFailedError,
+    Declaration,
+    NothingToCollect,
+    Settings,
+    Source,
+)
+from llmvitals_exporter._samples import Samples, checked
+
+_log = logging.getLogger("llmvitals_exporter")
+
+_FIGURES = re.compile(r"[0-9.]+")
+
+
+class State(Enum):
+    """What became of one collector in one scrape."""
+
+    OK = "ok"
+    FAILED = "failed"
+    STUCK = "stuck"
+    ABSENT = "absent"
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """One collector's part of a scrape; its samples are complete, or there are none but those about the failure."""
+
+    collector: str
+    state: State
+    seconds: float
+    samples: Samples
+    error: str = ""
+
+
+@dataclass(slots=True, eq=False)
+class _Member:
+    declaration: Declaration
+    source: Source
+    busy: bool = False
+    #: Told last; a failure is logged when it begins, changes or ends, not at each scrape.
+    told: str = ""
+
+
+@dataclass(slots=True, eq=False)
+class _Turn:
+    """One collector's turn in one scrape. Whoever takes it first, the reading thread or the clock, decides it."""
+
+    member: _Member
+    lane: "_Lane"
+    started: float = field(default_factory=time.monotonic)
+    decided: bool = False
+
+
+@dataclass(slots=True, eq=False)
+class _Lane:
+    """Members that one thread reads one after another."""
+
+    waiting: list[_Member]
+
+
+class Runner:
+    """Opens the collectors, and reads them all whenever it is asked.
+
+    Args:
+        timeout: Seconds that one collector may take.
+    """
+
+    def __init__(self, declarations: Sequence[Declaration], settings: Settings, *, timeout: float = 2.0) -> None:
+        self._timeout = timeout
+        self._lock = threading.Lock()
+        self._members = []
+        for declaration in declarations:
+            source = declaration.open(settings)
+            if source is not None:
+                self._members.append(_Member(declaration, source))
+
+    @property
+    def collectors(self) -> tuple[str, ...]:
+        """The names of those that the settings gave something to do."""
+        return tuple(member.declaration.name for member in self._members)
+
+    def collect(self) -> list[Outcome]:
+        """One outcome for each collector, in the order of their declarations. One call at a time."""
+        events: queue.SimpleQueue[_Turn | Outcome] = queue.SimpleQueue()
+        outcomes: dict[str, Outcome] = {}
+        for lane in self._lanes(outcomes):
+            self._start(lane, events)
+        running: list[_Turn] = []
+        while len(outcomes) < len(self._members):
+            event = self._next(events, running)
+            if isinstance(event, _Turn):
+                running.append(event)
+            elif isinstance(event, Outcome):
+                outcomes[event.collector] = event
+                running = [turn for turn in running if turn.member.declaration.name != event.collector]
+            else:
+                self._give_up_the_late(events, running)
+        self._tell(outcomes)
+        return [outcomes[member.declaration.name] for member in self._members]
+
+    def close(self) -> None:
+        for member in self._members:
+            member.source.close()
+
+    # --- Lanes --------------------------------------------------------------------------------------------------------
+
+    def _lanes(self, outcomes: dict[str, Outcome]) -> list[_Lane]:
+        """Who is to be read; those still stuck in an earlier scrape have their outcome at once."""
+        shared = _Lane([])
+        lanes = [shared]
+        for member in self._members:
+            name = member.declaration.name
+            with self._lock:
+                busy = member.busy
+            if busy:
+                outcomes[name] = Outcome(name, State.STUCK, 0.0, {}, "has not returned from an earlier scrape")
+            elif member.declaration.waits:
+                lanes.append(_Lane([member]))
+            else:
+                shared.waiting.append(member)
+        return [lane for lane in lanes if lane.waiting]
+
+    def _start(self, lane: _Lane, events: "queue.SimpleQueue[_Turn | Outcome]") -> None:
+        threading.Thread(target=self._run, args=(lane, events), name="collector", daemon=True).start()
+
+    def _run(self, lane: _Lane, events: "queue.SimpleQueue[_Turn | Outcome]") -> None:
+        while lane.waiting:
+            member = lane.waiting.pop(0)
+            with self._lock:
+                member.busy = True
+            turn = _Turn(member, lane)
+            events.put(turn)
+            outcome = _read(member, turn.started)
+            with self._lock:
+                member.busy = False
+                late, turn.decided = turn.decided, True
+            if late:
+                return  # The scrape went on without us.
+            events.put(outcome)
+
+    # --- Time ---------------------------------------------------------------------------------------------------------
+
+    def _next(self, events: "queue.SimpleQueue[_Turn | Outcome]", running: Sequence[_Turn]) -> "_Turn | Outcome | None":
+        """The next event, or None when a running collector's time is over."""
+        first = min((turn.started for turn in running), default=math.inf)
+        remaining = None if math.isinf(first) else max(0.0, first + self._timeout - time.monotonic())
+        try:
+            return events.get(timeout=remaining)
+        except queue.Empty:
+            return None
+
+    def _give_up_the_late(self, events: "queue.SimpleQueue[_Turn | Outcome]", running: Sequence[_Turn]) -> None:
+        now = time.monotonic()
+        for turn in running:
+            if now - turn.started < self._timeout:
+                continue
+            with self._lock:
+                finished, turn.decided = turn.decided, True
+            if finished:
+                continue  # Its outcome is in the queue already.
+            name = turn.member.declaration.name
+            events.put(Outcome(name, State.STUCK, now - turn.started, {}, f"took longer than {self._timeout:g} s"))
+            if turn.lane.waiting:
+                # A list of its own: the late thread must find nothing more to do.
+                lane = _Lane(turn.lane.waiting)
+                turn.lane.waiting = []
+                self._start(lane, events)
+
+    # --- The log ------------------------------------------------------------------------------------------------------
+
+    def _tell(self, outcomes: dict[str, Outcome]) -> None:
+        for member in self._members:
+            outcome = outcomes[member.declaration.name]
+            wrong = outcome.error if outcome.state in (State.FAILED, State.STUCK) else ""
+            # Figures in the text change from scrape to scrape and are no news.
+            news = f"{outcome.state.value} {_FIGURES.sub('', wrong)}" if wrong else ""
+            if news != member.told:
+                if wrong:
+                    _log.warning("collector %s %s: %s", outcome.collector, outcome.state.value, wrong)
+                else:
+                    _log.info("collector %s works again", outcome.collector)
+                member.told = news
+
+
+# --- One collector ----------------------------------------------------------------------------------------------------
+
+
+def _read(member: _Member, started: float) -> Outcome:
+    name = member.declaration.name
+    state, samples, error = State.OK, {}, ""
+    try:
+        samples = checked(member.declaration, member.source.read())
+    except NothingToCollect as absence:
+        state, error = State.ABSENT, str(absence)
+    except CollectionFailedError as failure:
+        state, error = State.FAILED, str(failure)
+        samples = checked(member.declaration, failure.health)
+    except Exception as failure:  # noqa: BLE001 -- whatever it is, the other collectors are served
+        state, error = State.FAILED, f"{type(failure).__name__}: {failure}"
+    return Outcome(name, state, time.monotonic() - started, samples, error)

@@ -1,0 +1,34 @@
+"""All collectors. A new one is a module beside these, its import, and its line in the table."""
+
+from llmvitals_exporter._declaration import Declaration
+from llmvitals_exporter.collectors import (
+    cgroup,
+    cpu,
+    disk,
+    filesystem,
+    koboldcpp,
+    load,
+    memory,
+    network,
+    nvidia,
+    pressure,
+    processes,
+    system,
+    vmstat,
+)
+
+COLLECTORS: tuple[Declaration, ...] = (
+    cpu.COLLECTOR,
+    memory.COLLECTOR,
+    disk.COLLECTOR,
+    filesystem.COLLECTOR,
+    network.COLLECTOR,
+    load.COLLECTOR,
+    pressure.COLLECTOR,
+    vmstat.COLLECTOR,
+    system.COLLECTOR,
+    processes.COLLECTOR,
+    cgroup.COLLECTOR,
+    nvidia.COLLECTOR,
+    koboldcpp.COLLECTOR,
+)
