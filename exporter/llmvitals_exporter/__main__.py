@@ -18,6 +18,8 @@ from llmvitals_exporter._scrape import Scrape
 from llmvitals_exporter.catalogue import BUILD_INFO
 from llmvitals_exporter.collectors import COLLECTORS
 
+_PAGES = {"/": "llmvitals-exporter: metrics are at /metrics.\n", "/-/healthy": "healthy\n"}
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the program; the exit status is 2 for a wrong command line, 1 when it could not do its work."""
@@ -77,7 +79,7 @@ def _serve(plan: Plan, registry: CollectorRegistry, collectors: Sequence[str]) -
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     try:
-        server = serve(registry, plan.host, plan.port)
+        server = serve(registry, plan.host, plan.port, pages=_PAGES)
     except OSError as error:
         log.error("cannot serve at %s:%s: %s; choose another with --port", plan.host, plan.port, error)  # noqa: TRY400
         return 1

@@ -12,6 +12,7 @@ import socket
 import threading
 import time
 import weakref
+from collections.abc import Mapping
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
@@ -56,20 +57,39 @@ def serve(
     *,
     limits: Limits | None = None,
     on_error: OnError | None = None,
+    pages: Mapping[str, str] | None = None,
 ) -> "Server":
     """Serve *registry* on ``http://host:port/metrics`` from daemon threads; port 0 takes a free one.
+
+    Args:
+        registry: Whose metrics are served.
+        host: The address to listen on.
+        port: The port to listen on.
+        limits: What is granted to clients.
+        on_error: Told of what could not be encoded.
+        pages: Fixed plain texts by path, such as ``/-/healthy``, which a probe can ask for without a collection.
 
     Raises:
         ServeError: When the address cannot be listened on.
     """
-    return Server(registry, host, port, limits=limits or Limits(), on_error=on_error)
+    return Server(registry, host, port, limits=limits or Limits(), on_error=on_error, pages=pages or {})
 
 
 class Server:
     """A running exposition server; made by `serve`."""
 
-    def __init__(self, registry: Collector, host: str, port: int, *, limits: Limits, on_error: OnError | None) -> None:
+    def __init__(
+        self,
+        registry: Collector,
+        host: str,
+        port: int,
+        *,
+        limits: Limits,
+        on_error: OnError | None,
+        pages: Mapping[str, str],
+    ) -> None:
         self.registry = registry
+        self.pages = pages
         self.limits = limits
         self.on_error = on_error
         self._listener = _listen(host, port)
@@ -242,10 +262,13 @@ class _Connection:
 
     def _respond(self, request: Request) -> bytes:
         keep = request.keep_alive
-        if request.path != "/metrics":
+        page = self._server.pages.get(request.path)
+        if page is None and request.path != "/metrics":
             return _response("404 Not Found", b"Metrics are at /metrics.\n", keep_alive=keep)
         if request.method not in ("GET", "HEAD"):
             return _response("405 Method Not Allowed", b"Use GET.\n", keep_alive=keep, extra="Allow: GET, HEAD\r\n")
+        if page is not None:
+            return _response("200 OK", page.encode(), keep_alive=keep, send_body=request.method == "GET")
         if prefers_openmetrics(request.headers.get("accept", "")):
             kind, body = OPENMETRICS, encode_openmetrics(self._server.registry, on_error=self._server.on_error)
         else:
