@@ -73,7 +73,8 @@ def open_or_attach(connection: sqlite3.Connection, opening: Opening, now: float)
     incident_id = new_id()
     connection.execute(
         "INSERT INTO incidents (id, handler, target, service, instance, alertname, state, alert_started_at,"
-        " received_at, opened_at, state_since, next_at, deadline_at, policy_hash) VALUES (?,?,?,?,?,?,'open',?,?,?,?,?,?,?)",
+        " received_at, opened_at, state_since, next_at, deadline_at, policy_hash)"
+        " VALUES (?,?,?,?,?,?,'open',?,?,?,?,?,?,?)",
         (
             incident_id,
             opening.handler,
@@ -188,7 +189,7 @@ def _values(row: sqlite3.Row, change: Change, now: float) -> dict[str, Any]:
         values |= {"outcome": change.outcome, "closed_at": now, "spent": int(change.spent)}
     if unknown := set(change.columns) - _OWN:
         raise AssertionError(unknown)
-    return values | change.columns
+    return values | dict(change.columns)
 
 
 def postpone(connection: sqlite3.Connection, incident_id: str, next_at: float) -> None:
