@@ -91,8 +91,6 @@ class AgentHub:
         The same attempt may be dispatched again, to learn what became of it.
         """
         with self._lock:
-            if self._closed:
-                return None
             if (known := self._results.get((agent_id, command.attempt_id))) is not None:
                 return known
             agent = self._agents.get(agent_id)
@@ -169,15 +167,16 @@ class AgentHub:
                 self._results.popitem(last=False)
 
     def close(self) -> None:
-        """Let every poll and every dispatch return now, and refuse new ones."""
+        """Let every poll return now, and refuse new ones.
+
+        Dispatches go on waiting: an agent that acts at this moment may still report, and what is cut off by the end
+        of the process is looked up at the next start, which is better than calling it unknown.
+        """
         with self._lock:
             self._closed = True
             polls = [agent.poll for agent in self._agents.values() if agent.poll is not None]
-            waiting = [pending for mine in self._pending.values() for pending in mine.values()]
         for poll in polls:
             poll.wake()
-        for pending in waiting:
-            pending.done.set()
 
     # --- inside -------------------------------------------------------------------------------------------------------
 

@@ -4,18 +4,19 @@ from http import HTTPStatus
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
+from starlette.types import ASGIApp
 
-from llmvitals_remediation.web import agent_api, api, health, ingest
+from llmvitals_remediation.web import agent_api, health, ingest
+from llmvitals_remediation.web.api import AdminAPI
 from llmvitals_remediation.web.console import Console
 from llmvitals_remediation.web.controls import Controls
 from llmvitals_remediation.web.guards import HostCheck, SafeHeaders
 from llmvitals_remediation.web.services import Services
 
 
-def build(services: Services, *, body_seconds: float = 10.0) -> Starlette:
+def build(services: Services, *, body_seconds: float = 10.0) -> ASGIApp:
     controls = Controls(services)
     console = Console(services, controls)
 
@@ -37,12 +38,12 @@ def build(services: Services, *, body_seconds: float = 10.0) -> Starlette:
             *health.routes(services),
             *ingest.routes(services, body_seconds=body_seconds),
             *agent_api.routes(services),
-            *api.routes(services, controls),
+            *AdminAPI(services, controls).routes(),
             *console.routes(),
         ],
-        middleware=[Middleware(SafeHeaders), Middleware(HostCheck, hosts=services.hosts)],
         exception_handlers={HTTPException: refuse, Exception: fail},
     )
     # A redirect turns Alertmanager's POST into a GET that succeeds elsewhere: the alert would be lost without a trace.
     app.router.redirect_slashes = False
-    return app
+    # Outside the application, so that its answer to an error of our own is guarded too.
+    return SafeHeaders(HostCheck(app, hosts=services.hosts))

@@ -8,7 +8,6 @@ from starlette.exceptions import HTTPException
 from llmvitals_remediation.errors import ConflictError, NotFoundError, StoreUnavailableError
 from llmvitals_remediation.web.services import Services
 
-
 # `policy` takes a person's override back: the policy file decides again.
 MODES = ("off", "observe", "approve", "auto", "policy")
 _MAX_WHY = 500

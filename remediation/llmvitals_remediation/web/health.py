@@ -22,9 +22,7 @@ def routes(services: Services) -> list[Route]:
         return JSONResponse(body, 503 if blocked else 200)
 
     async def metrics(_request: Request) -> Response:
-        text = await anyio.to_thread.run_sync(
-            generate_latest, services.metrics.registry, limiter=services.threads.rest
-        )
+        text = await anyio.to_thread.run_sync(generate_latest, services.metrics.registry, limiter=services.threads.rest)
         return Response(text, headers={"Content-Type": CONTENT_TYPE_LATEST})
 
     return [Route("/healthz", healthz), Route("/readyz", readyz), Route("/metrics", metrics)]
