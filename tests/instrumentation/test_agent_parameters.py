@@ -1,7 +1,6 @@
 from typing import Annotated, Literal
 
 import pytest
-
 from hypothesis import given
 from hypothesis import strategies as st
 

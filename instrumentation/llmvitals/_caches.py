@@ -1,0 +1,179 @@
+import threading
+from collections.abc import Callable, Iterator, MutableMapping
+from typing import Any, TypeVar, cast
+
+from llmvitals import catalogue
+from llmvitals._recording import Recorder
+
+Key = TypeVar("Key")
+Value = TypeVar("Value")
+
+_MISSING: Any = object()
+
+
+class Cache(MutableMapping[Key, Value]):
+    """A cache of `cachetools`, or any mutable mapping, seen from outside: same entries, counted and thread-safe.
+
+    Use this view in place of the cache; what is done to the cache behind it is not counted. `get` and `[]` count as
+    look-ups, `in` and `pop` do not. An entry that leaves because the cache is full counts as evicted by size, one whose
+    time is over by ttl, one that `clear` removes as cleared.
+    """
+
+    def __init__(self, recorder: Recorder, name: str, cache: MutableMapping[Key, Value]) -> None:
+        self.name = name
+        self._cache = cache
+        self._lock = threading.RLock()
+        self._expire = cast("Callable[[], Any] | None", getattr(cache, "expire", None))
+        self._hit = recorder.child(catalogue.CACHE_REQUESTS, name, "hit")
+        self._miss = recorder.child(catalogue.CACHE_REQUESTS, name, "miss")
+        self._error = recorder.child(catalogue.CACHE_REQUESTS, name, "error")
+        self._evicted = {
+            reason: recorder.child(catalogue.CACHE_EVICTIONS, name, reason) for reason in ("size", "ttl", "cleared")
+        }
+        recorder.read_at_scrape(catalogue.CACHE_ENTRIES, name, read=self._live_entries)
+        maxsize = getattr(cache, "maxsize", None)
+        # With a getsizeof of the application's own, maxsize counts something else than entries.
+        if maxsize is not None and "getsizeof" not in vars(cache):
+            recorder.read_at_scrape(catalogue.CACHE_MAX_ENTRIES, name, read=lambda: self.maxsize or 0)
+
+    @property
+    def maxsize(self) -> float | None:
+        return cast("float | None", getattr(self._cache, "maxsize", None))
+
+    @property
+    def currsize(self) -> float:
+        return cast("float", getattr(self._cache, "currsize", len(self._cache)))
+
+    def __getitem__(self, key: Key) -> Value:
+        with self._lock:
+            try:
+                value = self._cache[key]
+            except KeyError:
+                self._drop_expired()
+                self._miss.inc()
+                raise
+            except Exception:
+                self._error.inc()
+                raise
+        self._hit.inc()
+        return value
+
+    def __setitem__(self, key: Key, value: Value) -> None:
+        with self._lock:
+            self._drop_expired()
+            before = len(self._cache) + (key not in self._cache)
+            # The cache may refuse the value (too large for it) after it has made room.
+            try:
+                self._cache[key] = value
+            finally:
+                gone = before - len(self._cache) - (key not in self._cache)
+                if gone > 0:
+                    self._evicted["size"].inc(gone)
+
+    def __delitem__(self, key: Key) -> None:
+        with self._lock:
+            del self._cache[key]
+
+    def __contains__(self, key: object) -> bool:
+        with self._lock:
+            return key in self._cache
+
+    def __iter__(self) -> Iterator[Key]:
+        """The keys of now: a copy, because others go on using the cache."""
+        with self._lock:
+            return iter(list(self._cache))
+
+    def __len__(self) -> int:
+        with self._lock:
+            self._drop_expired()
+            return len(self._cache)
+
+    def __bool__(self) -> bool:
+        """An empty cache is a cache still: `if cache` asks whether there is one."""
+        return True
+
+    def pop(self, key: Key, default: Any = _MISSING) -> Any:
+        with self._lock:
+            if key not in self._cache:
+                if default is _MISSING:
+                    raise KeyError(key)
+                return default
+            return self._cache.pop(key)
+
+    def popitem(self) -> tuple[Key, Value]:
+        with self._lock:
+            return self._cache.popitem()
+
+    def clear(self) -> None:
+        self.drop()
+
+    def drop(self) -> int:
+        """Remove every entry; how many there were."""
+        with self._lock:
+            self._drop_expired()
+            entries = len(self._cache)
+            self._cache.clear()
+        self._evicted["cleared"].inc(entries)
+        return entries
+
+    def __repr__(self) -> str:
+        # Not the entries: what users said does not belong in a log.
+        return f"<Cache {self.name!r} of {type(self._cache).__name__}>"
+
+    def _live_entries(self) -> int:
+        # A scrape does not wait for a cache whose own code hangs; it shows what can be seen without the lock.
+        if not self._lock.acquire(timeout=1.0):
+            return len(self._cache)
+        try:
+            self._drop_expired()
+            return len(self._cache)
+        finally:
+            self._lock.release()
+
+    def _drop_expired(self) -> None:
+        if self._expire is not None:
+            expired = self._expire()
+            if expired:
+                self._evicted["ttl"].inc(len(expired))
+
+
+class Caches:
+    """The caches that an application has named. Thread-safe."""
+
+    def __init__(self, recorder: Recorder) -> None:
+        self._recorder = recorder
+        self._caches: dict[str, Cache[Any, Any]] = {}
+        self._lock = threading.Lock()
+
+    def wrap(self, name: str, cache: MutableMapping[Key, Value]) -> Cache[Key, Value]:
+        """The view of *cache* to be used from now on. Raises ValueError for a name that is taken."""
+        with self._lock:
+            if name in self._caches:
+                raise ValueError(f"cache {name!r} is registered already")
+            view = self._caches[name] = Cache(self._recorder, name, cache)
+        return view
+
+    def drop(self) -> dict[str, int]:
+        """Empty them all; how many entries each had. All are tried; then the first error is raised."""
+        with self._lock:
+            caches = list(self._caches.values())
+        dropped: dict[str, int] = {}
+        faults: list[Exception] = []
+        for cache in caches:
+            try:
+                dropped[cache.name] = cache.drop()
+            except Exception as error:  # noqa: BLE001 -- a mapping of the application's; the others still have their turn
+                error.add_note(f"while dropping cache {cache.name!r}; dropped were {dropped}")
+                faults.append(error)
+        if faults:
+            raise faults[0]
+        return dropped
+
+    def summary(self) -> dict[str, Any]:
+        with self._lock:
+            caches = list(self._caches.values())
+        return {cache.name: {"entries": len(cache), "max_entries": cache.maxsize} for cache in caches}
+
+    def __len__(self) -> int:
+        with self._lock:
+            return len(self._caches)

@@ -1,0 +1,165 @@
+import asyncio
+import functools
+import inspect
+import logging
+import time
+from collections.abc import Callable, Mapping
+from contextvars import ContextVar
+from types import TracebackType
+from typing import Any, Literal, Self, TypeVar, cast
+
+from llmvitals import catalogue
+from llmvitals._recording import Recorder, error_type
+
+log = logging.getLogger("llmvitals")
+
+Level = Literal["excellent", "good", "acceptable", "slow", "critical"]
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+# Shares of the target, each the most that still earns the level; beyond the last it is critical.
+_LEVELS: tuple[tuple[float, Level], ...] = ((0.25, "excellent"), (0.5, "good"), (1.0, "acceptable"), (2.0, "slow"))
+
+
+def level_of(seconds: float, target_seconds: float) -> Level:
+    """How good a duration is, measured against its target."""
+    for share, level in _LEVELS:
+        if seconds <= share * target_seconds:
+            return level
+    return "critical"
+
+
+class Operation:
+    """One of the application's own operations, timed: a context manager and a decorator, each sync and async.
+
+    May be entered many times at once, from threads and tasks. An operation that fails is counted with its error; a
+    level it earns only when it was slow as well, because a failure is never an excellent answer.
+    """
+
+    def __init__(
+        self,
+        recorder: Recorder,
+        name: str,
+        *,
+        target_seconds: float | None = None,
+        context: Mapping[str, object] | None = None,
+        clock: Callable[[], float] = time.perf_counter,
+    ) -> None:
+        if target_seconds is not None and not target_seconds > 0:
+            raise ValueError(f"target_seconds of operation {name!r} must be above 0, not {target_seconds}")
+        self.name = name
+        self.target_seconds = target_seconds
+        self._context = dict(context or {})
+        self._runs: list[_Run] = []
+        self._recorder = recorder
+        self._clock = clock
+        if target_seconds is not None:
+            recorder.child(catalogue.OPERATION_TARGET, name).set(target_seconds)
+
+    def note(self, **context: object) -> None:
+        """Add to what is logged should the innermost running operation of this name turn out critical."""
+        for run in reversed(_running.get()):
+            if run.operation is self:
+                run.context |= context
+                return
+
+    def __enter__(self) -> Self:
+        run = _Run(self, self._clock(), dict(self._context))
+        self._runs.append(run)
+        _running.set((*_running.get(), run))
+        self._recorder.child(catalogue.OPERATIONS_IN_FLIGHT, self.name).inc()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        with self._recorder.guard("operations"):
+            self._ended(error)
+
+    async def __aenter__(self) -> Self:
+        return self.__enter__()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.__exit__(kind, error, traceback)
+
+    def __call__(self, function: Function) -> Function:
+        if inspect.isasyncgenfunction(function) or inspect.isgeneratorfunction(function):
+            raise TypeError(
+                f"operation {self.name!r} cannot decorate a generator: use `with` inside it, around what is to be timed"
+            )
+        if inspect.iscoroutinefunction(function):
+
+            @functools.wraps(function)
+            async def timed_async(*args: Any, **kwargs: Any) -> Any:
+                with self:
+                    return await function(*args, **kwargs)
+
+            return cast("Function", timed_async)
+
+        @functools.wraps(function)
+        def timed(*args: Any, **kwargs: Any) -> Any:
+            with self:
+                return function(*args, **kwargs)
+
+        return cast("Function", timed)
+
+    def _ended(self, error: BaseException | None) -> None:
+        run = self._leave()
+        if run is None:
+            return
+        seconds = self._clock() - run.started
+        self._recorder.child(catalogue.OPERATIONS_IN_FLIGHT, self.name).dec()
+        self._recorder.child(catalogue.OPERATION_DURATION, self.name, error_type(error)).observe(seconds)
+        if self.target_seconds is None:
+            return
+        level = level_of(seconds, self.target_seconds)
+        if error is None or level in ("slow", "critical"):
+            self._recorder.child(catalogue.OPERATIONS, self.name, level).inc()
+        if level == "critical" and not isinstance(error, asyncio.CancelledError):
+            log.warning(
+                "llmvitals: operation %s took %.3f s; its target is %g s%s%s",
+                self.name,
+                seconds,
+                self.target_seconds,
+                f"; it failed with {type(error).__name__}" if error is not None else "",
+                "".join(f"; {key}={value!r}" for key, value in run.context.items()),
+                extra={"operation": self.name, "seconds": seconds, "target_seconds": self.target_seconds},
+            )
+
+    def _leave(self) -> "_Run | None":
+        """The innermost run of this operation, taken off the stack of this thread or task."""
+        stack = _running.get()
+        for run in reversed(stack):
+            if run.operation is self:
+                _running.set(tuple(other for other in stack if other is not run))
+                self._runs.remove(run)
+                return run
+        # Entered in another context than it is left in, as frameworks do that run set-up and tear-down in two tasks.
+        return self._runs.pop() if self._runs else None
+
+
+class _Run:
+    __slots__ = ("context", "operation", "started")
+
+    def __init__(self, operation: Operation, started: float, context: dict[str, object]) -> None:
+        self.operation = operation
+        self.started = started
+        self.context = context
+
+
+# A tuple, not a list: a task inherits its parent's stack, and must not take from it.
+_running: ContextVar[tuple[_Run, ...]] = ContextVar("llmvitals_running_operations", default=())
+
+
+class Operations:
+    """Makes operations that record in one place."""
+
+    def __init__(self, recorder: Recorder) -> None:
+        self._recorder = recorder
+
+    def operation(
+        self, name: str, *, target_seconds: float | None = None, context: Mapping[str, object] | None = None
+    ) -> Operation:
+        """*context* is logged with a critical run; it never becomes a label."""
+        return Operation(self._recorder, name, target_seconds=target_seconds, context=context)
