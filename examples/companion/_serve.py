@@ -1,0 +1,148 @@
+"""Puts the companion together, runs it until it is told to stop, and takes it apart in order."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import socket
+import time
+from collections.abc import AsyncGenerator, Generator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from functools import partial
+
+import uvicorn
+from starlette.applications import Starlette
+
+import llmvitals
+from companion._bodies import MAX_BODY_BYTES
+from companion._chat import Chat
+from companion._demo import demo_routes
+from companion._effects import EffectLedger
+from companion._llm import LLM
+from companion._settings import Settings
+from companion._socket import Sockets
+from companion._store import Store
+from companion._summary import Summary
+from companion._tuning import Tuning, offer_tunables
+from companion._web import application
+from llmvitals import Vitals, catalogue
+
+__all__ = ["serve"]
+
+log = logging.getLogger("companion")
+
+_GRACE_SECONDS = 5
+
+
+async def serve(settings: Settings) -> None:
+    """Serve until SIGTERM or SIGINT. Raises OSError when a port is taken or the data directory cannot be used."""
+    settings.data_dir.mkdir(parents=True, exist_ok=True)
+    listening = _listen(settings.host, settings.port)
+    async with AsyncExitStack() as stack:
+        stack.callback(listening.close)
+        ledger = EffectLedger(settings.data_dir / "effects.jsonl")
+        stack.callback(ledger.close)
+        vitals = _start_vitals(settings, ledger)
+        # The agent's thread may be waiting for the loop: it is not stopped from the loop's own thread.
+        stack.push_async_callback(asyncio.to_thread, vitals.close)
+        app = await stack.enter_async_context(_assembled(settings, vitals, ledger))
+        config = uvicorn.Config(
+            app,
+            http="h11",
+            ws="websockets-sansio",
+            ws_max_size=MAX_BODY_BYTES,
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            limit_concurrency=1000,
+            timeout_graceful_shutdown=_GRACE_SECONDS,
+        )
+        server = _Server(config)
+        begun = _stop_on_signals(server)
+        log.info("companion on http://%s:%d", settings.host, listening.getsockname()[1])
+        await server.serve(sockets=[listening])
+    log.info("companion stopped in %.1f s", time.monotonic() - (begun[0] if begun else time.monotonic()))
+
+
+@asynccontextmanager
+async def _assembled(settings: Settings, vitals: Vitals, ledger: EffectLedger) -> AsyncGenerator[Starlette, None]:
+    vitals.watch_loop(name="main")
+
+    def observe(operation: str, seconds: float, error: BaseException | None) -> None:
+        kind = "" if error is None else type(error).__name__
+        vitals.recorder.child(catalogue.DB_OPERATION_DURATION, "sqlite", operation, kind).observe(seconds)
+
+    async with AsyncExitStack() as stack:
+        store = await Store.open(settings.data_dir / "companion.db", observe)
+        stack.push_async_callback(store.close)
+        tuning = Tuning()
+        llm = LLM(settings, vitals, tuning)
+        stack.push_async_callback(llm.close)
+        chat = Chat(settings, vitals, tuning, llm, store)
+        sockets = Sockets(settings, vitals, chat)
+        stack.push_async_callback(sockets.close)
+        offer_tunables(vitals, tuning, llm.providers)
+        _offer(settings, vitals, llm, chat, store)
+        summary = Summary(vitals, settings, tuning, llm, chat)
+        routes = [sockets.route(), *(demo_routes(chat, ledger) if settings.demo_faults else [])]
+        yield application(chat, routes, summary.as_json)
+
+
+def _offer(settings: Settings, vitals: Vitals, llm: LLM, chat: Chat, store: Store) -> None:
+    """What may be done to the companion, and what is looked at in the background."""
+
+    @vitals.action(effect="idempotent")
+    def warm_response_cache(questions: int = 20) -> dict[str, int]:
+        """Ask the talker again what was asked most in the last day, and cache the answers."""
+        return chat.warm(questions, timeout_seconds=60)
+
+    every = settings.health_interval_seconds
+    for provider in llm.providers:
+        vitals.health_check(f"llm_{provider}", partial(llm.check, provider), interval_seconds=every)
+    vitals.health_check("database", store.check, interval_seconds=every)
+
+
+def _start_vitals(settings: Settings, ledger: EffectLedger) -> Vitals:
+    vitals = llmvitals.start(
+        service="companion",
+        host=settings.host,
+        port=settings.metrics_port,
+        remediation_url=settings.remediation_url,
+        agent_token_file=settings.agent_token_file,
+        on_command=ledger.note,
+    )
+    llmvitals.instrument()
+    return vitals
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    listening = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listening.bind((host, port))
+    except OSError as error:
+        listening.close()
+        raise OSError(error.errno, f"cannot listen on {host}:{port} (--port): {error.strerror}") from error
+    return listening
+
+
+class _Server(uvicorn.Server):
+    @contextmanager
+    def capture_signals(self) -> Generator[None, None, None]:
+        # Uvicorn's own handlers raise the signal again after the shutdown: an orderly end would look like a kill.
+        yield
+
+
+def _stop_on_signals(server: uvicorn.Server) -> list[float]:
+    """SIGTERM and SIGINT stop the server; a second one does so without waiting. The list gets the time of the first."""
+    told: list[float] = []
+
+    def stop() -> None:
+        server.force_exit = bool(told)
+        server.should_exit = True
+        told.append(time.monotonic())
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop)
+    return told

@@ -1,0 +1,48 @@
+"""What may be changed while the companion runs, and the sets of values that have a name."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from llmvitals import Vitals
+
+__all__ = ["Tuning", "offer_tunables"]
+
+
+@dataclass(slots=True)
+class Tuning:
+    """
+    Read at each use, so that a change shows with the next request.
+
+    Each field is set whole by one assignment, which any thread may do.
+    """
+
+    provider: str = "primary"
+    """Asked first; the other one is the fallback."""
+    thinker_model: str = "thinker"
+    """Who answers in the thinker's mode."""
+    max_tokens: int = 512
+    response_cache_ttl_seconds: float = 300.0
+
+
+PROFILES: dict[str, dict[str, Any]] = {
+    "balanced": {"thinker_model": "thinker", "max_tokens": 512, "response_cache_ttl_seconds": 300},
+    "speed": {"thinker_model": "talker", "max_tokens": 128},
+    "memory": {"max_tokens": 256, "response_cache_ttl_seconds": 60},
+}
+
+
+def offer_tunables(vitals: Vitals, tuning: Tuning, providers: tuple[str, ...]) -> None:
+    """Tell the agent what it may change. A provider that is not configured is no choice."""
+
+    def tunable(name: str, **limits: Any) -> None:
+        vitals.tunable(name, get=partial(getattr, tuning, name), set=partial(setattr, tuning, name), **limits)
+
+    tunable("provider", choices=providers)
+    tunable("thinker_model", choices=("thinker", "talker"))
+    tunable("max_tokens", low=16, high=2048)
+    tunable("response_cache_ttl_seconds", low=30, high=3600)
+    for name, values in PROFILES.items():
+        vitals.profile(name, values)

@@ -1,0 +1,134 @@
+"""The companion's HTTP side: chat, plain and streamed; health; a page for people."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from contextlib import aclosing
+from dataclasses import asdict
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.requests import HTTPConnection, Request
+from starlette.responses import FileResponse, JSONResponse, Response, StreamingResponse
+from starlette.routing import BaseRoute, Route
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from companion._bodies import BadInputError, question, read_object
+from companion._chat import Chat, Piece, Reply
+from companion._llm import BrokenOffError, RefusedError, UnavailableError
+
+__all__ = ["application"]
+
+_STATIC = Path(__file__).parent / "static"
+_FILES = {"/": "page.html", "/page.js": "page.js", "/page.css": "page.css"}
+_HEADERS = {
+    "content-security-policy": "default-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'self'",
+    "x-content-type-options": "nosniff",
+    "cache-control": "no-cache",
+}
+
+
+def application(
+    chat: Chat, routes: list[BaseRoute], summary: Callable[[], Awaitable[Mapping[str, object]]]
+) -> Starlette:
+    """All routes of the companion: these, and the *routes* of its other sides."""
+
+    async def say(request: Request) -> Response:
+        return JSONResponse(asdict(await chat.reply(question(await read_object(request)))))
+
+    async def say_in_pieces(request: Request) -> Response:
+        asked = question(await read_object(request))
+        pieces = chat.stream(asked)
+        # The first piece decides the status: what fails before it is an ordinary error.
+        try:
+            first = await anext(pieces)
+        except BaseException:
+            await pieces.aclose()
+            raise
+        return _Events(_events(first, pieces), pieces)
+
+    async def healthz(request: Request) -> Response:  # noqa: ARG001 -- the router passes it
+        return JSONResponse({"status": "ok"})
+
+    async def summarise(request: Request) -> Response:  # noqa: ARG001 -- the router passes it
+        return JSONResponse(await summary())
+
+    async def file(request: Request) -> Response:
+        return FileResponse(_STATIC / _FILES[request.url.path], headers=_HEADERS)
+
+    return Starlette(
+        routes=[
+            Route("/v1/chat", say, methods=["POST"]),
+            Route("/v1/chat/stream", say_in_pieces, methods=["POST"]),
+            Route("/v1/summary", summarise, methods=["GET"]),
+            Route("/healthz", healthz, methods=["GET"]),
+            *(Route(path, file, methods=["GET"]) for path in _FILES),
+            *routes,
+        ],
+        middleware=[Middleware(_SameOrigin)],
+        exception_handlers={
+            BadInputError: _bad_input,
+            UnavailableError: _unavailable,
+            RefusedError: _refused,
+        },
+    )
+
+
+async def _events(first: Piece | Reply, rest: AsyncGenerator[Piece | Reply, None]) -> AsyncGenerator[str, None]:
+    yield _event(first)
+    try:
+        async for piece in rest:
+            yield _event(piece)
+    except BrokenOffError as error:
+        yield f"event: error\ndata: {json.dumps({'error': str(error)})}\n\n"
+
+
+def _event(piece: Piece | Reply) -> str:
+    name = "delta" if isinstance(piece, Piece) else "done"
+    return f"event: {name}\ndata: {json.dumps(asdict(piece))}\n\n"
+
+
+class _Events(StreamingResponse):
+    """Server-sent events. A client that leaves closes *pieces*, and so the request to the model behind them."""
+
+    media_type = "text/event-stream"
+
+    def __init__(self, events: AsyncGenerator[str, None], pieces: AsyncGenerator[Piece | Reply, None]) -> None:
+        super().__init__(events, headers={"cache-control": "no-store", "x-accel-buffering": "no"})
+        self._events = events
+        self._pieces = pieces
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async with aclosing(self._pieces), aclosing(self._events):
+            await super().__call__(scope, receive, send)
+
+
+class _SameOrigin:
+    """Refuses what another site's page sends through a browser of this machine; programs send no Origin."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] in {"http", "websocket"}:
+            headers = HTTPConnection(scope).headers
+            origin = headers.get("origin")
+            if origin is not None and urlsplit(origin).netloc != headers.get("host"):
+                await JSONResponse({"error": f"requests from {origin[:200]} are not taken"}, 403)(scope, receive, send)
+                return
+        await self._app(scope, receive, send)
+
+
+async def _bad_input(request: Request, error: Exception) -> Response:  # noqa: ARG001 -- Starlette's signature
+    return JSONResponse({"error": str(error)}, getattr(error, "status", 400))
+
+
+async def _unavailable(request: Request, error: Exception) -> Response:  # noqa: ARG001 -- Starlette's signature
+    return JSONResponse({"error": f"no model answers: {error}"}, 503, headers={"retry-after": "5"})
+
+
+async def _refused(request: Request, error: Exception) -> Response:  # noqa: ARG001 -- Starlette's signature
+    return JSONResponse({"error": f"the model's server refused: {error}"}, 502)
