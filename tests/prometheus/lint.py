@@ -7,7 +7,6 @@ import re
 from dataclasses import dataclass, field
 
 import promql_parser as promql
-
 from tests.prometheus.known_metrics import Series
 
 # Functions that are wrong on anything but a counter.
@@ -44,22 +43,19 @@ class _Walk:
 
     def labels(self, node, *, within):
         """*within* names the functions and set operators around the node, outermost first."""
-        match type(node).__name__:
-            case "VectorSelector":
-                return self._selector(node, within)
-            case "MatrixSelector":
-                return self._selector(node.vector_selector, within)
-            case "Call":
-                return self._call(node, within)
-            case "AggregateExpr":
-                return self._aggregate(node, within)
-            case "BinaryExpr":
-                return self._binary(node, within)
-            case "ParenExpr" | "UnaryExpr" | "SubqueryExpr":
-                return self.labels(node.expr, within=within)
-            case "NumberLiteral" | "StringLiteral":
-                return frozenset()
-        raise AssertionError(f"no rule for {type(node).__name__}")
+        kind = type(node).__name__
+        if kind in {"NumberLiteral", "StringLiteral"}:
+            return frozenset()
+        if kind in {"ParenExpr", "UnaryExpr", "SubqueryExpr"}:
+            return self.labels(node.expr, within=within)
+        readers = {
+            "VectorSelector": self._selector,
+            "MatrixSelector": lambda node, within: self._selector(node.vector_selector, within),
+            "Call": self._call,
+            "AggregateExpr": self._aggregate,
+            "BinaryExpr": self._binary,
+        }
+        return readers[kind](node, within)
 
     def _wrong(self, mistake):
         self._reading.mistakes.append(mistake)

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 import yaml
-
 from tests.prometheus.known_metrics import PROMETHEUS, Series, emitted
 from tests.prometheus.lint import OVER_COUNTERS, read
 
@@ -65,7 +64,7 @@ def test_every_alert_says_how_bad_and_of_what(rule):
 
 @pytest.mark.parametrize("rule", ALERTS, ids=name_of)
 def test_every_alert_is_annotated_for_a_person(rule, known):
-    """A summary without values; a description with the value, its limit and where to look first; a runbook; a dashboard."""
+    """A summary without values; a description with value, limit and where to look first; a runbook; a dashboard."""
     annotations = rule["annotations"]
     labels = read(rule["expr"], known).labels | set(rule["labels"])
 
@@ -99,6 +98,16 @@ def test_every_runbook_belongs_to_an_alert():
     files = {path.stem for path in (ROOT / "docs" / "runbooks").glob("*.md")}
 
     assert {rule["alert"] for rule in ALERTS} == files - {"README"}
+
+
+def test_runbooks_name_metrics_that_exist(known):
+    """At three in the morning nobody guesses what a metric is called now."""
+    families = {re.sub(r"_(bucket|sum|count)$", "", name) for name in known} | set(known)
+    for path in (ROOT / "docs" / "runbooks").glob("*.md"):
+        text = path.read_text(encoding="utf-8")
+        named = set(re.findall(r"\b(?:llmvitals_|llm:|process_|gen_ai_client|alertmanager_)[a-z0-9_:]+", text))
+
+        assert named <= families, path.name
 
 
 @pytest.mark.parametrize("rule", ALERTS, ids=name_of)
@@ -186,7 +195,10 @@ SAMPLE = {
         ("deriv(c_total[1m]) > 1", "c_total is a counter inside a function for gauges"),
         ('rate(h_bucket{le="2"}[1m]) > 1', 'le="2" matches nothing on Prometheus 3, which says 2.0'),
         ('g{job=~"app"} > 1', "job=~'app' has no pattern: use ="),
-        ("histogram_quantile(0.9, sum by (le) (rate(h_bucket[1m]))) > 1", "a quantile needs buckets summed by (job, ..., le)"),
+        (
+            "histogram_quantile(0.9, sum by (le) (rate(h_bucket[1m]))) > 1",
+            "a quantile needs buckets summed by (job, ..., le)",
+        ),
         ("g / g > 1", "a denominator that may be zero: filter it with > 0"),
         ("g > on (kind) g", "on (kind): one side has no such label"),
         ('label_replace(g, "x", "$1", "kind", "(.*)") > 1', "label_replace reads kind, which is not there"),
