@@ -213,6 +213,6 @@ def _read(member: _Member, started: float) -> Outcome:
     except CollectionFailedError as failure:
         state, error = State.FAILED, str(failure)
         samples = checked(member.declaration, failure.health)
-    except Exception as failure:  # noqa: BLE001 -- whatever it is, the other collectors are served
+    except BaseException as failure:  # noqa: BLE001 -- whatever it is, even SystemExit: the others are served
         state, error = State.FAILED, f"{type(failure).__name__}: {failure}"
     return Outcome(name, state, time.monotonic() - started, samples, error)
