@@ -1,31 +1,290 @@
 """The face of the library: one object that offers every idea and holds none of them."""
 
+import atexit
 import logging
+import threading
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar
 
 from prometheus_client import CollectorRegistry
+from prometheus_client.gc_collector import GCCollector
+from prometheus_client.platform_collector import PlatformCollector
+from prometheus_client.process_collector import ProcessCollector
 
-from llmvitals import catalogue
+from llmvitals import _current, catalogue
+from llmvitals._breaker import Breaker, Breakers
+from llmvitals._caches import Cache, Caches
+from llmvitals._calls import Call
+from llmvitals._operations import Operation, Operations
+from llmvitals._pools import Pool, Pools
 from llmvitals._recording import Recorder
+from llmvitals._retries import Retries
+from llmvitals._users import Users
+from llmvitals._version import version
+
+if TYPE_CHECKING:
+    from llmvitals._batches import Batcher
+    from llmvitals._health import HealthCheck
+    from llmvitals._loop import LoopWatch
+    from llmvitals._memory import Memory
+    from llmvitals.exposition import Server
 
 log = logging.getLogger("llmvitals")
+
+Key = TypeVar("Key")
+Value = TypeVar("Value")
+Item = TypeVar("Item")
+Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 class Vitals:
     """What one application says of itself. Made by `llmvitals.start`; in tests by `llmvitals.testing.fresh`."""
 
-    def __init__(self, *, service: str, registry: CollectorRegistry) -> None:
+    # Imports inside the methods keep `import llmvitals` light: psutil, requests and more come with what needs them.
+    # ruff: noqa: PLC0415
+
+    def __init__(
+        self, *, service: str, registry: CollectorRegistry, profile: str | None = None, threads: bool = True
+    ) -> None:
+        """With *threads* off, nothing runs by itself: health checks are made and not started."""
+        from llmvitals._health import HealthChecks
+        from llmvitals._loop import LoopWatches
+        from llmvitals.agent import Agent
+
         self.service = service
         self.recorder = Recorder(registry)
-        self.recorder.child(catalogue.BUILD_INFO, _version()).set(1)
+        self.recorder.child(catalogue.BUILD_INFO, version()).set(1)
+        self._operations = Operations(self.recorder)
+        self._breakers = Breakers(self.recorder)
+        self._caches = Caches(self.recorder)
+        self._pools = Pools(self.recorder)
+        self._health_checks = HealthChecks(self.recorder)
+        self._loops = LoopWatches(self.recorder)
+        self._memory: Memory | None = None
+        self.agent = Agent(self.recorder, service=service, profile=profile)
+        self.agent.reach.caches = self._caches
+        self.agent.reach.breakers = self._breakers
+        self.agent.reach.idle_closers = self._pools.idle_closers
+        self._server: Server | None = None
+        self._collectors: list[Any] = []
+        self._threads = threads
+        self._lock = threading.Lock()
+        self._closed = False
 
     @property
     def registry(self) -> CollectorRegistry:
         return self.recorder.registry
 
+    @property
+    def metrics_port(self) -> int | None:
+        """Where ``/metrics`` listens; None when it does not."""
+        return self._server.port if self._server is not None else None
+
+    # --- LLM calls ------------------------------------------------------------------------------------------------
+
+    def call(
+        self,
+        *,
+        provider: str,
+        model: str,
+        operation: str = "chat",
+        server_address: str = "",
+        server_port: str | int = "",
+    ) -> Call:
+        """One LLM call: a context manager or decorator, sync or async; see `Call`."""
+        return Call(
+            self.recorder,
+            provider=provider,
+            model=model,
+            operation=operation,
+            server_address=server_address,
+            server_port=server_port,
+        )
+
+    def retries(self, name: str) -> Retries:
+        """Count what one place that retries does; see `Retries`."""
+        return Retries(self.recorder, name)
+
+    def breaker(
+        self,
+        name: str,
+        *,
+        failure_threshold: int = 5,
+        reset_timeout_seconds: float = 30.0,
+        ignore: tuple[type[BaseException], ...] = (),
+    ) -> Breaker:
+        """The circuit breaker of this name; the first time it is asked for, it is made with these settings."""
+        return self._breakers.breaker(
+            name, failure_threshold=failure_threshold, reset_timeout_seconds=reset_timeout_seconds, ignore=ignore
+        )
+
+    # --- The application's own work -------------------------------------------------------------------------------
+
+    def operation(
+        self, name: str, *, target_seconds: float | None = None, context: Mapping[str, object] | None = None
+    ) -> Operation:
+        """One of the application's own operations: a context manager or decorator, sync or async; see `Operation`."""
+        return self._operations.operation(name, target_seconds=target_seconds, context=context)
+
+    def cache(self, name: str, cache: MutableMapping[Key, Value]) -> Cache[Key, Value]:
+        """The *cache* (cachetools or any mapping), counted and thread-safe; use what this returns; see `Cache`."""
+        return self._caches.wrap(name, cache)
+
+    def users(
+        self,
+        *,
+        max_active: int = 10,
+        idle_seconds: float = 86_400,
+        enforce: bool = True,
+        on_evict: Callable[[str, Any], object] | None = None,
+    ) -> Users[Any]:
+        """The registry of user profiles; see `Users`."""
+        users: Users[Any] = Users(
+            self.recorder, max_active=max_active, idle_seconds=idle_seconds, enforce=enforce, on_evict=on_evict
+        )
+        self.agent.reach.users = users
+        return users
+
+    def pool(self, name: str, *, max_size: int, close_idle: Callable[[], int | None] | None = None) -> Pool:
+        """What is known of a pool that the application keeps; see `Pool`."""
+        return self._pools.pool(name, max_size=max_size, close_idle=close_idle)
+
+    def batcher(
+        self,
+        name: str,
+        flush: "Callable[[list[Item]], Awaitable[object] | object]",
+        *,
+        max_items: int = 10,
+        max_wait_seconds: float = 0.1,
+        flush_seconds: float = 30.0,
+    ) -> "Batcher[Item]":
+        """Gather items on an event loop and *flush* them together; see `Batcher`."""
+        from llmvitals._batches import Batcher
+
+        return Batcher(
+            self.recorder,
+            name,
+            flush,
+            max_items=max_items,
+            max_wait_seconds=max_wait_seconds,
+            flush_seconds=flush_seconds,
+        )
+
+    def health_check(
+        self,
+        name: str,
+        check: Callable[[], object],
+        *,
+        interval_seconds: float = 5.0,
+        timeout_seconds: float | None = None,
+    ) -> "HealthCheck":
+        """Run *check*, sync or async, every so often; see `HealthCheck`."""
+        return self._health_checks.add(
+            name, check, interval_seconds=interval_seconds, timeout_seconds=timeout_seconds, start=self._threads
+        )
+
+    def watch_loop(self, name: str = "main") -> "LoopWatch":
+        """Watch the event loop that runs here: its lag, and what blocks it; see `LoopWatch`."""
+        return self._loops.watch(name=name)
+
+    # --- What may be done to the application ----------------------------------------------------------------------
+
+    def action(
+        self,
+        *,
+        effect: Literal["idempotent", "detectable", "neither"],
+        name: str | None = None,
+        bounds: Mapping[str, tuple[float | None, float | None]] | None = None,
+        description: str | None = None,
+    ) -> Callable[[Function], Function]:
+        """Offer the decorated function to the remediation service. Its parameters' types come from its annotations,
+        their limits from *bounds* or from ``Annotated[float, llmvitals.Bounds(low, high)]``.
+
+        *effect* says what a repetition does: nothing more (idempotent), something that can be seen and then avoided
+        (detectable), or neither.
+        """
+        return self.agent.action(effect=effect, name=name, bounds=bounds, description=description)
+
+    def tunable(
+        self,
+        name: str,
+        *,
+        get: Callable[[], Any],
+        set: Callable[[Any], object],  # noqa: A002 -- reads best where it is used
+        low: float | None = None,
+        high: float | None = None,
+        choices: tuple[bool | float | str, ...] = (),
+    ) -> None:
+        """Offer a number between *low* and *high*, or one of *choices*, to be changed by the remediation service."""
+        self.agent.tunable(name, get=get, set=set, low=low, high=high, choices=choices)
+
+    def profile(self, name: str, values: Mapping[str, Any]) -> None:
+        """Name a set of values for tunables, all registered before."""
+        self.agent.profile(name, values)
+
+    # --- Life -----------------------------------------------------------------------------------------------------
+
+    def watch_process(self) -> None:
+        """Show processor, memory (with baseline and growth), descriptors and garbage collection of this process."""
+        from llmvitals._memory import Memory
+
+        for make in (ProcessCollector, GCCollector, PlatformCollector):
+            try:
+                self._collectors.append(make(registry=self.registry))
+            except ValueError:  # The default registry has them already.
+                continue
+        with self.recorder.guard("memory"):
+            self._memory = Memory(self.recorder)
+            self._memory.start()
+
+    def serve_metrics(self, host: str, port: int) -> None:
+        """Listen; when that fails say what to set, count it, and go on without."""
+        from llmvitals.exposition import ServeError, serve
+
+        try:
+            self._server = serve(self.registry, host, port, on_error=self.recorder.fault)
+        except ServeError as error:
+            self.recorder.fault(
+                "exposition", error, "nothing is scraped: set LLMVITALS_METRICS_PORT or pass port= to start()"
+            )
+
+    def start_agent(self, url: str, token_file: str | Path | None, *, agent_id: str) -> None:
+        """Start to ask for commands; when that fails say what to set, count it, and go on without."""
+        if token_file is None:
+            log.warning(
+                "llmvitals: the agent does not start: it has a remediation URL and no token; "
+                "set LLMVITALS_AGENT_TOKEN_FILE or pass agent_token_file= to start()"
+            )
+            return
+        with self.recorder.guard("agent"):
+            self.agent.start(url, token_file, agent_id=agent_id)
+
     def close(self) -> None:
         """Stop what was started and put back what is on lease. The second time does nothing."""
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = True
+        atexit.unregister(self.close)
+        with self.recorder.guard("agent"):
+            self.agent.close()
+        for component, part in (
+            ("health", self._health_checks),
+            ("loop", self._loops),
+            ("exposition", self._server),
+        ):
+            if part is not None:
+                with self.recorder.guard(component):
+                    part.close()
+        if self._memory is not None:
+            with self.recorder.guard("memory"):
+                self._memory.stop()
+        _current.pop(self)
+        for collector in self._collectors:
+            with self.recorder.guard("registry"):
+                self.registry.unregister(collector)
         self.recorder.close()
 
     def __enter__(self) -> Self:
@@ -35,9 +294,3 @@ class Vitals:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.close()
-
-
-def _version() -> str:
-    from importlib.metadata import version  # noqa: PLC0415 -- 10 ms that importing llmvitals need not cost
-
-    return version("llmvitals")

@@ -1,0 +1,279 @@
+"""Calls: one LLM operation each, from its start to the end of its stream."""
+
+import functools
+import inspect
+import weakref
+from collections.abc import Callable, Mapping
+from contextlib import aclosing, suppress
+from contextvars import ContextVar, Token
+from time import perf_counter
+from types import TracebackType
+from typing import Any, ParamSpec, Self, TypeVar, cast
+
+from llmvitals import catalogue
+from llmvitals._recording import Recorder, error_type, observe_many
+from llmvitals._streams import Watch, end_reason, watch_stream
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+_active: ContextVar["Call | None"] = ContextVar("llmvitals_call", default=None)
+
+
+def active_call() -> "Call | None":
+    """Return the call whose ``with`` block or decorated function is running here."""
+    return _active.get()
+
+
+class Call:
+    """One LLM operation; made by `Vitals.call`.
+
+    Use it as a context manager or a decorator, sync or async, or with `start` and `finish`. What is not known at the
+    start is told on the way:
+
+    ```python
+    with vitals.call(provider="openai", model="talker") as call:
+        reply = ask(question)
+        call.usage(input_tokens=reply.prompt_tokens, output_tokens=reply.completion_tokens)
+    ```
+
+    A call that hands out a stream ends when the stream does, even if the ``with`` block has long been left.
+    """
+
+    def __init__(
+        self,
+        recorder: Recorder,
+        *,
+        provider: str,
+        model: str,
+        operation: str = "chat",
+        server_address: str = "",
+        server_port: str | int = "",
+    ) -> None:
+        self.operation = operation
+        self.provider = provider
+        self.model = model
+        self.server_address = server_address
+        self.server_port = str(server_port)
+        self._recorder = recorder
+        self._response_model = ""
+        self._input_tokens: int | None = None
+        self._output_tokens: int | None = None
+        self._started = 0.0
+        # Holds one item from start to end; who pops it, ends the call. Popping is atomic, so there is one such.
+        self._open: list[None] = []
+        self._watch: weakref.ref[Watch] | None = None
+        self._token: Token[Call | None] | None = None
+
+    # --- Start and end --------------------------------------------------------------------------------------------
+
+    def start(self) -> Self:
+        """Begin now. A call that has ended may begin again."""
+        if not self._open:
+            self._started = perf_counter()
+            self._response_model, self._input_tokens, self._output_tokens = "", None, None
+            self._watch = None
+            self._open.append(None)
+            self._in_flight().inc()
+        return self
+
+    def finish(self, error: BaseException | None = None) -> None:
+        """End the call, with the *error* that ended it if there was one. The second time does nothing."""
+        watch = self._watch() if self._watch is not None else None
+        if watch is None:
+            self.end(perf_counter(), error, None, None)
+        else:
+            watch.end(error)
+
+    def end(self, now: float, error: BaseException | None, reason: str | None, times: "Watch.Times | None") -> None:
+        """Record everything, once. For streams: *reason* of the end, and the *times* of the chunks."""
+        try:
+            self._open.pop()
+        except IndexError:
+            return
+        try:
+            self._recorder.drain()
+            self._record(now, error, reason, times)
+        except Exception as fault:  # noqa: BLE001 -- the application has its result, and keeps it
+            self._recorder.fault("calls", fault)
+
+    # --- What is learnt on the way --------------------------------------------------------------------------------
+
+    def usage(self, *, input_tokens: int | None = None, output_tokens: int | None = None) -> None:
+        """Tell the tokens that the provider reported; leave out what it did not report."""
+        if input_tokens is not None:
+            self._input_tokens = input_tokens
+        if output_tokens is not None:
+            self._output_tokens = output_tokens
+
+    def response_model(self, model: str) -> None:
+        """Tell the model that answered, where it is more exact than the one asked for."""
+        self._response_model = model
+
+    def read(self, reply: object) -> None:
+        """Take model and token usage out of a reply or chunk in OpenAI's shape, as far as it has them."""
+        with self._recorder.guard("calls"):
+            model = _field(reply, "model")
+            if isinstance(model, str) and model:
+                self._response_model = model
+            usage = _field(reply, "usage")
+            if usage is not None:
+                self.usage(
+                    input_tokens=_count(usage, "prompt_tokens", "input_tokens"),
+                    output_tokens=_count(usage, "completion_tokens", "output_tokens"),
+                )
+
+    def stream(self, source: T) -> T:
+        """Watch *source* and return it as what it is.
+
+        A generator stays a generator, an async one async; any other stream object keeps its type, attributes, ``close``
+        and context manager. The call ends with the stream: read to its end, failed, closed, cancelled or dropped.
+        """
+        if self.is_streaming:
+            return source
+        if not self._open:
+            self.start()
+        try:
+            watch = self.watch()
+            watched = watch_stream(source, watch)
+        except Exception as fault:  # noqa: BLE001 -- an unwatched stream is better than none
+            self._watch = None
+            self._recorder.fault("streams", fault, f"a {type(source).__name__} is not watched")
+            return source
+        return watched
+
+    def watch(self) -> Watch:
+        """Make the observer that ends this call; only the stream may hold it, because its death is a sign."""
+        watch = Watch(self, self._started, self._recorder)
+        self._watch = weakref.ref(watch)
+        return watch
+
+    @property
+    def is_streaming(self) -> bool:
+        """Whether a stream of this call is alive, which will end the call."""
+        return self._watch is not None and self._watch() is not None
+
+    # --- Context manager and decorator ----------------------------------------------------------------------------
+
+    def __enter__(self) -> Self:
+        self.start()
+        self._token = _active.set(self)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        token, self._token = self._token, None
+        if token is not None:
+            # ValueError: an async generator was closed by another task; that context is gone anyway.
+            with suppress(ValueError):
+                _active.reset(token)
+        if error is not None:
+            self.finish(error)
+        elif not self.is_streaming:
+            self.finish()
+
+    async def __aenter__(self) -> Self:
+        return self.__enter__()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.__exit__(kind, error, traceback)
+
+    def __call__(self, function: Callable[P, T]) -> Callable[P, T]:
+        """Decorate a function, sync or async: each run of it is a call of its own, and its reply is read for usage.
+
+        What it returns or yields as a stream is watched like `stream` does.
+        """
+        another = self._another
+        if inspect.isgeneratorfunction(function):
+
+            @functools.wraps(function)
+            def generating(*args: P.args, **kwargs: P.kwargs) -> Any:
+                return (yield from another().stream(function(*args, **kwargs)))
+
+            return cast("Callable[P, T]", generating)
+
+        if inspect.isasyncgenfunction(function):
+
+            @functools.wraps(function)
+            async def generating_async(*args: P.args, **kwargs: P.kwargs) -> Any:
+                async with aclosing(another().stream(function(*args, **kwargs))) as chunks:
+                    async for chunk in chunks:
+                        yield chunk
+
+            return cast("Callable[P, T]", generating_async)
+
+        if inspect.iscoroutinefunction(function):
+
+            @functools.wraps(function)
+            async def called_async(*args: P.args, **kwargs: P.kwargs) -> Any:
+                with another() as call:
+                    return _take(call, await function(*args, **kwargs))
+
+            return cast("Callable[P, T]", called_async)
+
+        @functools.wraps(function)
+        def called(*args: P.args, **kwargs: P.kwargs) -> T:
+            with another() as call:
+                return _take(call, function(*args, **kwargs))
+
+        return called
+
+    # --- Inside ---------------------------------------------------------------------------------------------------
+
+    def _another(self) -> "Call":
+        return Call(
+            self._recorder,
+            provider=self.provider,
+            model=self.model,
+            operation=self.operation,
+            server_address=self.server_address,
+            server_port=self.server_port,
+        )
+
+    def _in_flight(self) -> Any:
+        return self._recorder.child(catalogue.CALLS_IN_FLIGHT, self.operation, self.provider, self.model)
+
+    def _record(self, now: float, error: BaseException | None, reason: str | None, times: "Watch.Times | None") -> None:
+        child = self._recorder.child
+        self._in_flight().dec()
+        call = (self.operation, self.provider, self.model)
+        base = (*call, self._response_model, self.server_address, self.server_port)
+        child(catalogue.CALL_DURATION, *base, error_type(error)).observe(now - self._started)
+        if self._input_tokens is not None:
+            child(catalogue.TOKEN_USAGE, *base, "input").observe(self._input_tokens)
+        if self._output_tokens is not None:
+            child(catalogue.TOKEN_USAGE, *base, "output").observe(self._output_tokens)
+        if self._input_tokens is None and self._output_tokens is None and error is None:
+            streamed = "false" if times is None else "true"
+            child(catalogue.USAGE_MISSING, self.provider, self.model, streamed).inc()
+        if times is None:
+            return
+        child(catalogue.STREAM_ENDS, *call, reason or end_reason(error)).inc()
+        if times.first is not None:
+            child(catalogue.TIME_TO_FIRST_CHUNK, *base).observe(times.first)
+        if times.gaps:
+            observe_many(child(catalogue.TIME_PER_OUTPUT_CHUNK, *base), times.gaps)
+        for kind, count in times.odd.items():
+            child(catalogue.STREAM_ODD_CHUNKS, *call, kind).inc(count)
+
+
+def _take(call: Call, reply: T) -> T:
+    if hasattr(reply, "__next__") or hasattr(reply, "__anext__"):
+        return call.stream(reply)
+    call.read(reply)
+    return reply
+
+
+def _field(reply: object, name: str) -> Any:
+    return reply.get(name) if isinstance(reply, Mapping) else getattr(reply, name, None)
+
+
+def _count(usage: object, *names: str) -> int | None:
+    for name in names:
+        value = _field(usage, name)
+        if isinstance(value, int):
+            return value
+    return None

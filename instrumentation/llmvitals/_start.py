@@ -1,0 +1,71 @@
+"""Start: the registry, ``/metrics``, and the agent when there is a remediation service."""
+
+import atexit
+import logging
+import os
+from pathlib import Path
+
+import prometheus_client
+from prometheus_client import CollectorRegistry
+
+from llmvitals import _current
+from llmvitals._vitals import Vitals
+
+log = logging.getLogger("llmvitals")
+
+HOST = "127.0.0.1"
+PORT = 9464
+
+
+def start(
+    service: str | None = None,
+    *,
+    host: str | None = None,
+    port: int | None = None,
+    registry: CollectorRegistry | None = None,
+    remediation_url: str | None = None,
+    agent_token_file: str | Path | None = None,
+    profile: str | None = None,
+) -> Vitals:
+    """Show this process's vital signs on ``http://host:port/metrics``; obey the remediation service if there is one.
+
+    Never raises and never waits: what cannot be started is logged with what to set, counted, and left out. A second
+    start on the same registry returns what the first one made.
+
+    Args:
+        service: The application's name, as in Prometheus' ``job``. ``LLMVITALS_SERVICE``; default ``app``.
+        host: Where ``/metrics`` listens. ``LLMVITALS_METRICS_HOST``; default 127.0.0.1.
+        port: Its port, 0 for a free one (`Vitals.metrics_port` tells which). ``LLMVITALS_METRICS_PORT``; default 9464.
+        registry: Where families are registered; prometheus_client's default one, so that the application's own metrics
+            are served too.
+        remediation_url: The remediation service. ``LLMVITALS_REMEDIATION_URL``; without it the agent does not start.
+        agent_token_file: The file with the token for it. ``LLMVITALS_AGENT_TOKEN_FILE``.
+        profile: The profile to put in force once the application has registered it. ``LLMVITALS_PROFILE``.
+    """
+    registry = prometheus_client.REGISTRY if registry is None else registry
+    running = _current.on(registry)
+    if running is not None:
+        log.warning("llmvitals: start() was called again on the same registry; the first one stays as it is")
+        return running
+    service = service or os.environ.get("LLMVITALS_SERVICE") or "app"
+    vitals = Vitals(service=service, registry=registry, profile=profile or os.environ.get("LLMVITALS_PROFILE") or None)
+    _current.push(vitals)
+    atexit.register(vitals.close)
+    vitals.watch_process()
+    host = host or os.environ.get("LLMVITALS_METRICS_HOST") or HOST
+    port = _port() if port is None else port
+    vitals.serve_metrics(host, port)
+    remediation_url = remediation_url or os.environ.get("LLMVITALS_REMEDIATION_URL")
+    if remediation_url:
+        token_file = agent_token_file or os.environ.get("LLMVITALS_AGENT_TOKEN_FILE")
+        vitals.start_agent(remediation_url, token_file, agent_id=f"{service}@{host}:{vitals.metrics_port or port}")
+    return vitals
+
+
+def _port() -> int:
+    text = os.environ.get("LLMVITALS_METRICS_PORT") or str(PORT)
+    try:
+        return int(text)
+    except ValueError:
+        log.warning("llmvitals: LLMVITALS_METRICS_PORT=%r is not a number; using %d", text, PORT)
+        return PORT

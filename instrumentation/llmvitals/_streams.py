@@ -1,0 +1,198 @@
+"""Streams keep what they are, and end exactly once, whatever ends them."""
+
+import weakref
+from collections.abc import AsyncGenerator, Generator, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from time import perf_counter
+from types import AsyncGeneratorType, GeneratorType
+from typing import Any, Protocol, TypeVar, cast
+
+from llmvitals._proxy import proxy
+from llmvitals._recording import Recorder
+
+T = TypeVar("T")
+
+
+class Ending(Protocol):
+    """What a `Watch` tells of its stream; a call."""
+
+    def read(self, reply: object) -> None: ...
+
+    def end(self, now: float, error: BaseException | None, reason: str | None, times: "Watch.Times | None") -> None: ...
+
+
+class Watch:
+    """Sees one stream's chunks and its end; the stream holds the only reference.
+
+    Times are collected here and recorded once at the end, so that a chunk costs an append.
+    """
+
+    @dataclass(slots=True)
+    class Times:
+        first: float | None = None
+        gaps: list[float] = field(default_factory=list)
+        odd: dict[str, int] = field(default_factory=dict)
+
+    __slots__ = ("__weakref__", "_call", "_ended", "_kind", "_last", "_recorder", "_started", "owner", "times")
+
+    def __init__(self, call: Ending, started: float, recorder: Recorder) -> None:
+        self._call = call
+        self._started = started
+        self._recorder = recorder
+        self._last: float | None = None
+        self._kind: type | None = None
+        self._ended = False
+        self.times = Watch.Times()
+        self.owner: weakref.ref[Any] | None = None
+        """The generator around the stream, if there is one."""
+
+    def chunk(self, chunk: object) -> None:
+        """See a chunk on its way to the consumer. Never raises."""
+        now = perf_counter()
+        if self._last is None:
+            self.times.first = now - self._started
+        else:
+            self.times.gaps.append(now - self._last)
+        self._last = now
+        try:
+            if type(chunk) is not self._kind or (self._kind in _EMPTIABLE and not chunk):
+                self._look_at(chunk)
+            if self._kind not in _TEXT:
+                # The first chunk names the model, the last one may bring the usage.
+                usage = chunk.get("usage") if isinstance(chunk, Mapping) else getattr(chunk, "usage", None)
+                if usage is not None or (self.times.first is not None and not self.times.gaps):
+                    self._call.read(chunk)
+        except Exception as fault:  # noqa: BLE001 -- a chunk's own attributes may raise
+            self._recorder.fault("streams", fault)
+
+    def end(self, error: BaseException | None = None, reason: str | None = None) -> None:
+        """The stream has ended: by itself, or by *error*. Only the first end counts."""
+        if not self._ended:
+            self._ended = True
+            self._call.end(perf_counter(), error, reason, self.times)
+
+    def closed(self) -> None:
+        """The consumer has closed the stream, or its generator is being collected."""
+        if self.owner is not None and self.owner() is None:
+            # CPython clears weak references before it closes a generator that nobody holds any more.
+            self._abandoned()
+        else:
+            self.end(reason="cancelled")
+
+    def __del__(self) -> None:
+        self._abandoned()
+
+    def _abandoned(self) -> None:
+        if not self._ended:
+            self._ended = True
+            # Not now: this may be the garbage collector, in the middle of anything.
+            self._recorder.later(partial(self._call.end, perf_counter(), None, "abandoned", self.times))
+
+    def _look_at(self, chunk: object) -> None:
+        """Tell a chunk that is of another kind than the rest, or empty. The first proper one says what the rest is."""
+        kind = type(chunk)
+        if chunk is None:
+            odd = "none"
+        elif kind in _EMPTIABLE and not chunk:
+            odd = "empty"
+        elif self._kind is None:
+            self._kind = kind
+            return
+        elif kind in (bytes, bytearray):
+            odd = "bytes"
+        else:
+            odd = "other"
+        self.times.odd[odd] = self.times.odd.get(odd, 0) + 1
+
+
+_TEXT = frozenset({str, bytes, bytearray})
+_EMPTIABLE = frozenset({str, bytes, bytearray, dict, list, tuple})
+
+
+def end_reason(error: BaseException | None) -> str:
+    """Say in a word how an error ends a stream."""
+    if error is None:
+        return "completed"
+    if not isinstance(error, Exception):  # CancelledError, KeyboardInterrupt, GeneratorExit.
+        return "cancelled"
+    if isinstance(error, TimeoutError) or "Timeout" in type(error).__name__:
+        return "timeout"
+    return "error"
+
+
+def watch_stream(source: T, watch: Watch) -> T:
+    """Return *source*, or what behaves just like it, with *watch* seeing its chunks.
+
+    Raises:
+        TypeError: It is no stream of any kind.
+    """
+    if isinstance(source, GeneratorType):
+        return cast("T", watch_generator(source, watch))
+    if isinstance(source, AsyncGeneratorType):
+        return cast("T", watch_async_generator(source, watch))
+    return proxy(source, watch)
+
+
+def watch_generator(source: Generator[Any, Any, Any], watch: Watch) -> Generator[Any, Any, Any]:
+    return cast("Generator[Any, Any, Any]", _named(_generator(source, watch), source, watch))
+
+
+def watch_async_generator(source: AsyncGenerator[Any, Any], watch: Watch) -> AsyncGenerator[Any, Any]:
+    return cast("AsyncGenerator[Any, Any]", _named(_async_generator(source, watch), source, watch))
+
+
+def _named(watched: Any, source: Any, watch: Watch) -> Any:
+    watched.__name__ = source.__name__
+    watched.__qualname__ = source.__qualname__
+    watch.owner = weakref.ref(watched)
+    return watched
+
+
+def _generator(source: Generator[Any, Any, Any], watch: Watch) -> Generator[Any, Any, Any]:
+    try:
+        chunk = next(source)
+        while True:
+            watch.chunk(chunk)
+            try:
+                sent = yield chunk
+            except GeneratorExit:
+                source.close()
+                raise
+            except BaseException as error:  # noqa: BLE001 -- whatever is thrown in belongs to the source
+                chunk = source.throw(error)
+            else:
+                chunk = source.send(sent)
+    except StopIteration as stop:
+        watch.end()
+        return stop.value
+    except GeneratorExit:
+        watch.closed()
+        raise
+    except BaseException as error:
+        watch.end(error)
+        raise
+
+
+async def _async_generator(source: AsyncGenerator[Any, Any], watch: Watch) -> AsyncGenerator[Any, Any]:
+    try:
+        chunk = await anext(source)
+        while True:
+            watch.chunk(chunk)
+            try:
+                sent = yield chunk
+            except GeneratorExit:
+                await source.aclose()
+                raise
+            except BaseException as error:  # noqa: BLE001 -- whatever is thrown in belongs to the source
+                chunk = await source.athrow(error)
+            else:
+                chunk = await source.asend(sent)
+    except StopAsyncIteration:
+        watch.end()
+    except GeneratorExit:
+        watch.closed()
+        raise
+    except BaseException as error:
+        watch.end(error)
+        raise

@@ -1,0 +1,200 @@
+"""The openai SDK, sync and async: chat completions, plain and streamed, and embeddings.
+
+The SDK's own retries happen inside a call. Inside the application's own `Vitals.call` of the same kind, the SDK adds
+what it learns (model, usage, the stream) to that call instead of counting a second one.
+"""
+
+import functools
+import inspect
+import weakref
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from types import AsyncGeneratorType, GeneratorType
+from typing import Any
+
+import openai
+from openai.resources import chat, embeddings
+
+from llmvitals._calls import Call, active_call
+from llmvitals._current import current
+from llmvitals._streams import Watch, watch_async_generator, watch_generator
+from llmvitals._vitals import Vitals
+
+_PROVIDERS = {
+    "api.openai.com": "openai",
+    "api.deepseek.com": "deepseek",
+    "api.groq.com": "groq",
+    "api.mistral.ai": "mistral_ai",
+    "api.moonshot.ai": "moonshot_ai",
+    "api.perplexity.ai": "perplexity",
+    "api.x.ai": "x_ai",
+}
+
+
+@dataclass(slots=True)
+class _Target:
+    """Where to record, and what to call the servers; read at each call, so that the order of start-up is free."""
+
+    vitals: Vitals | None = None
+    providers: Mapping[str, str] | None = None
+    on: bool = False
+
+
+_target = _Target()
+_patched: list[tuple[type, str, Any, Any]] = []
+
+
+def instrument(vitals: Vitals | None, providers: Mapping[str, str]) -> None:
+    _target.vitals, _target.providers, _target.on = vitals, dict(providers), True
+    if _patched:
+        return
+    for owner, name, operation in (
+        (chat.completions.Completions, "create", "chat"),
+        (chat.completions.Completions, "parse", "chat"),
+        (chat.completions.AsyncCompletions, "create", "chat"),
+        (chat.completions.AsyncCompletions, "parse", "chat"),
+        (embeddings.Embeddings, "create", "embeddings"),
+        (embeddings.AsyncEmbeddings, "create", "embeddings"),
+    ):
+        original = vars(owner).get(name)
+        if original is not None:
+            wrapper = _wrap(original, operation, asynchronous=owner.__name__.startswith("Async"))
+            setattr(owner, name, wrapper)
+            _patched.append((owner, name, original, wrapper))
+
+
+def uninstrument() -> None:
+    # A wrapper that somebody else has wrapped cannot be taken out; it steps aside.
+    _target.on, _target.vitals = False, None
+    for owner, name, original, wrapper in _patched:
+        if vars(owner).get(name) is wrapper:
+            setattr(owner, name, original)
+    _patched.clear()
+
+
+def _wrap(original: Callable[..., Any], operation: str, *, asynchronous: bool) -> Callable[..., Any]:
+    if inspect.iscoroutinefunction(original):
+
+        @functools.wraps(original)
+        async def create_async(self: Any, *args: Any, **kwargs: Any) -> Any:
+            return await _awaited(_begin(self, operation, kwargs), original(self, *args, **kwargs))
+
+        return create_async
+
+    if asynchronous:
+        # The SDK's check of arguments is a plain function that raises at once and else returns a coroutine.
+        @functools.wraps(original)
+        def create_later(self: Any, *args: Any, **kwargs: Any) -> Any:
+            reply = original(self, *args, **kwargs)
+
+            async def begun() -> Any:
+                return await _awaited(_begin(self, operation, kwargs), reply)
+
+            return begun()
+
+        return create_later
+
+    @functools.wraps(original)
+    def create(self: Any, *args: Any, **kwargs: Any) -> Any:
+        seen = _begin(self, operation, kwargs)
+        if seen is None:
+            return original(self, *args, **kwargs)
+        try:
+            reply = original(self, *args, **kwargs)
+        except BaseException as error:
+            seen.failed(error)
+            raise
+        return seen.replied(reply)
+
+    return create
+
+
+async def _awaited(seen: "_Seen | None", reply: Awaitable[Any]) -> Any:
+    if seen is None:
+        return await reply
+    try:
+        replied = await reply
+    except BaseException as error:
+        seen.failed(error)
+        raise
+    return seen.replied(replied)
+
+
+def _begin(resource: Any, operation: str, kwargs: Mapping[str, Any]) -> "_Seen | None":
+    vitals = _target.vitals or current()
+    if vitals is None or not _target.on:
+        return None
+    try:
+        outer = active_call()
+        if outer is not None and outer.operation == operation:
+            return _Seen(outer, vitals, own=False)
+        url = resource._client.base_url  # noqa: SLF001 -- the resource has no public way to its client
+        port = str(url.port or (80 if url.scheme == "http" else 443))
+        call = vitals.call(
+            provider=_provider(url.host, port),
+            model=str(kwargs.get("model", "")),
+            operation=operation,
+            server_address=url.host,
+            server_port=port,
+        )
+        return _Seen(call.start(), vitals, own=True)
+    except Exception as fault:  # noqa: BLE001 -- an unwatched call is better than none
+        vitals.recorder.fault("openai", fault)
+        return None
+
+
+def _provider(host: str, port: str) -> str:
+    names = _target.providers or {}
+    name = names.get(f"{host}:{port}") or names.get(host) or _PROVIDERS.get(host)
+    if name is None:
+        name = "azure.ai.openai" if host.endswith(".openai.azure.com") else "openai"
+    return name
+
+
+class _Seen:
+    """One use of the SDK: a call of its own, or part of the application's."""
+
+    __slots__ = ("_call", "_own", "_vitals")
+
+    def __init__(self, call: Call, vitals: Vitals, *, own: bool) -> None:
+        self._call = call
+        self._vitals = vitals
+        self._own = own
+
+    def failed(self, error: BaseException) -> None:
+        if self._own:
+            self._call.finish(error)
+
+    def replied(self, reply: Any) -> Any:
+        try:
+            if isinstance(reply, (openai.Stream, openai.AsyncStream)):
+                return self._watched(reply)
+            self._call.read(reply)
+        except Exception as fault:  # noqa: BLE001 -- the reply is the application's, whatever we make of it
+            self._vitals.recorder.fault("openai", fault)
+        if self._own:
+            self._call.finish()
+        return reply
+
+    def _watched(self, stream: Any) -> Any:
+        """Watch the very object that the SDK returned: its type, attributes and identity stay."""
+        iterator = stream._iterator  # noqa: SLF001 -- the one place that all ways of iterating go through
+        if self._call.is_streaming:
+            return stream
+        if isinstance(iterator, GeneratorType):
+            watch = self._call.watch()
+            stream._iterator = watch_generator(iterator, watch)  # noqa: SLF001
+        elif isinstance(iterator, AsyncGeneratorType):
+            watch = self._call.watch()
+            stream._iterator = watch_async_generator(iterator, watch)  # noqa: SLF001
+        else:
+            return self._call.stream(stream)
+        stream.close = functools.partial(_close, weakref.ref(stream), watch)
+        return stream
+
+
+def _close(stream: "weakref.ref[Any]", watch: Watch) -> Any:
+    # A strong reference from the stream to itself would leave an abandoned one to the cycle collector.
+    watch.closed()
+    alive = stream()
+    return type(alive).close(alive) if alive is not None else None
