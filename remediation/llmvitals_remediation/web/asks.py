@@ -16,7 +16,7 @@ _MODES = {
 
 def decision(told: Mapping[str, Any], wanted: str) -> dict[str, Any]:
     incident = views.incident(told)
-    what = f"{incident['handler']} on {incident['target']}"
+    what = f"{incident['handler']} on {incident['service']}"
     page = {"action": f"/incidents/{incident['id']}/{wanted}", "back": f"/incidents/{incident['id']}", "fields": []}
     if wanted == "approve":
         return page | {

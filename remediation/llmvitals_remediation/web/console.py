@@ -196,7 +196,10 @@ class Console:
             who=session.who,
             csrf=session.csrf,
             stopped=overview.is_stopped(status),
-            banners=overview.banners(status, waiting=len(waiting), reasons=reasons),
+            # The first page shows them anyway.
+            banners=overview.banners(
+                status, waiting=0 if template == "incidents.html" else len(waiting), reasons=reasons
+            ),
             **context,
         )
 

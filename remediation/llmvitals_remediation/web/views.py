@@ -18,11 +18,12 @@ def incident(told: Row) -> dict[str, Any]:
     return {
         "id": told.get("id"),
         "handler": told.get("handler"),
-        "target": told.get("target"),
+        "service": told.get("service"),
+        "instance": told.get("instance"),
         "alertname": told.get("alertname"),
         "state": text,
         "tone": tone,
-        "note": _note(told, is_closed=is_closed),
+        "note": _note(told),
         "at": told.get("closed_at") if is_closed else told.get("opened_at"),
         "active": not is_closed,
         "decidable": waits,
@@ -160,10 +161,11 @@ def _attempt_steps(attempt: Row) -> list[dict[str, Any]]:
     ]
 
 
-def _note(told: Row, *, is_closed: bool) -> str:
+def _note(told: Row) -> str:
     reason = str(told.get("reason") or "")
     if told.get("state") == "gated" and told.get("gate"):
         return f"{words.phrase(told['gate'])}: {reason}" if reason else words.phrase(told["gate"])
-    if reason:
-        return reason
-    return "" if is_closed else str(told.get("alertname") or "")
+    if told.get("outcome") == "remediated":
+        times = [f"{name.lower()} {value}" for name, value in figures(told)[:2]]
+        return "; ".join([str(told.get("alertname")), *times])
+    return reason or str(told.get("alertname") or "")
