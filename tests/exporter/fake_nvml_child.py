@@ -12,6 +12,11 @@ import time
 from pathlib import Path
 
 
+def say(text):
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()
+
+
 def play(step, question):
     if step == "hang":
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -19,18 +24,18 @@ def play(step, question):
     elif step == "exit":
         sys.exit(3)
     elif step == "garbage":
-        print("libnvidia-ml: warning, this is no JSON", flush=True)
+        say("libnvidia-ml: warning, this is no JSON")
     elif step == "list":
-        print("[1, 2]", flush=True)
+        say("[1, 2]")
     elif step == "deep":
-        print("[" * 100_000, flush=True)
+        say("[" * 100_000)
     elif step == "endless":
         while True:
             sys.stdout.write("x" * 65536)
     elif step == "other id":
-        print(json.dumps({"id": question["id"] - 1, "status": "ok"}), flush=True)
+        say(json.dumps({"id": question["id"] - 1, "status": "ok"}))
     else:
-        print(json.dumps({**step, "id": question["id"]}), flush=True)
+        say(json.dumps({**step, "id": question["id"]}))
 
 
 def main():

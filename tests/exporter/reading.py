@@ -24,7 +24,9 @@ def values(declaration: Declaration, source: Source) -> dict[str, float]:
 
 
 def flat(samples: Mapping) -> dict[str, float]:
-    return {series(family, labels): value for family, by_labels in samples.items() for labels, value in by_labels.items()}
+    return {
+        series(family, labels): value for family, by_labels in samples.items() for labels, value in by_labels.items()
+    }
 
 
 def series(family, labels: Iterable[str]) -> str:

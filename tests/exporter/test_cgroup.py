@@ -1,10 +1,10 @@
 """Limits and use of control groups: version 1, version 2, containers with and without their own view."""
 
 import pytest
-
-from llmvitals_exporter.collectors import cgroup
-from llmvitals_exporter._declaration import NothingToCollect
 from tests.exporter.reading import plant, settings, values
+
+from llmvitals_exporter._declaration import NothingToCollect
+from llmvitals_exporter.collectors import cgroup
 
 MEMINFO = {"proc/meminfo": "MemTotal:       16384000 kB\n"}
 V2_MOUNT = {"proc/self/mountinfo": "31 23 0:28 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n"}
@@ -80,7 +80,7 @@ def test_v2_strictest_parent_limits(tmp_path):
 
 
 def test_v2_unlimited_is_absent(tmp_path):
-    """ "max" is no number: the limit has no series, the use has."""
+    """The word max is no number: the limit has no series, the use has."""
     files = v2(memory_current="1000\n", memory_max="max\n", cpu_max="max 100000\n", cpu_stat="usage_usec 1000000\n")
 
     assert {
@@ -91,9 +91,7 @@ def test_v2_unlimited_is_absent(tmp_path):
 
 def test_v2_root_of_the_host(tmp_path):
     """The root group of a host has no memory files; what it has is still served."""
-    found = read(
-        tmp_path, MEMINFO, V2_MOUNT, {"proc/self/cgroup": "0::/\n"}, v2(cpu_stat="usage_usec 1000000\n")
-    )
+    found = read(tmp_path, MEMINFO, V2_MOUNT, {"proc/self/cgroup": "0::/\n"}, v2(cpu_stat="usage_usec 1000000\n"))
 
     assert {"llmvitals_cgroup_cpu_usage_seconds_total": 1.0} == found
 

@@ -5,11 +5,11 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from tests.exporter.reading import plant, settings, values
 
-from llmvitals_exporter.collectors import COLLECTORS, cpu, filesystem, memory, pressure, system
 from llmvitals_exporter._declaration import NothingToCollect
 from llmvitals_exporter._places import ROOTFS
-from tests.exporter.reading import plant, settings, values
+from llmvitals_exporter.collectors import COLLECTORS, cpu, filesystem, memory, pressure, system
 
 HOST = ("cpu", "memory", "disk", "network", "load", "pressure", "vmstat")
 GOLDEN = Path(__file__).parent / "golden"
@@ -40,10 +40,13 @@ def test_system():
     assert 1056.0 == found["node_filefd_allocated"]
     assert 17.0 == found["node_nf_conntrack_entries"]
     assert found["node_time_seconds"] > 1.7e9
-    assert 1.0 == found[
-        f'node_uname_info{{domainname="(none)",machine="{uname.machine}",nodename="{uname.nodename}",'
-        f'release="{uname.release}",sysname="{uname.sysname}",version="{uname.version}"}}'
-    ]
+    assert (
+        1.0
+        == found[
+            f'node_uname_info{{domainname="(none)",machine="{uname.machine}",nodename="{uname.nodename}",'
+            f'release="{uname.release}",sysname="{uname.sysname}",version="{uname.version}"}}'
+        ]
+    )
 
 
 def test_cpu_time_never_goes_back(tmp_path):

@@ -5,15 +5,15 @@ import threading
 import time
 
 import pytest
-from llmvitals.exposition import encode
 from prometheus_client import CollectorRegistry
 from prometheus_client.parser import text_string_to_metric_families
+from tests.exporter.reading import flat, until
 
+from llmvitals.exposition import encode
 from llmvitals_exporter._declaration import CollectionFailedError, Declaration, NothingToCollect, Reader, Settings
 from llmvitals_exporter._family import Family
 from llmvitals_exporter._runner import Runner, State
 from llmvitals_exporter._scrape import Scrape
-from tests.exporter.reading import flat, until
 
 GOOD = Family("test_good_bytes", "gauge", "A reading that must survive.", ("name",))
 BAD = Family("test_bad_bytes", "gauge", "A reading of the collector in trouble.", ("name",))
@@ -125,7 +125,7 @@ def collector_threads():
 
 @pytest.mark.parametrize("waits", [False, True], ids=["in the shared thread", "in its own thread"])
 def test_stuck_collector_is_skipped(gate, waits):
-    """A collector that hangs costs one timeout, once; then it is skipped, holds one thread, and comes back by itself."""
+    """A collector that hangs costs one timeout, once; then it is skipped, holds one thread, and comes back."""
     calls = []
 
     def hang():

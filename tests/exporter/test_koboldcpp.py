@@ -7,9 +7,9 @@ import threading
 import time
 
 import pytest
+from tests.exporter.reading import until, values
 
 from llmvitals_exporter.collectors.koboldcpp import COLLECTOR, KOBOLDCPP, KoboldCpp, fetch
-from tests.exporter.reading import until, values
 
 #: As version 1.102 answers.
 PERF = {
@@ -152,7 +152,7 @@ def test_refused():
 
 
 def test_dripping_server_holds_up_nobody(kobold):
-    """A server that drips its answer out costs the wait once, has one request at a time, and leaves the others alone."""
+    """A server that drips its answer out costs the wait once, is not asked again, and leaves the others alone."""
     release = threading.Event()
 
     def drip():

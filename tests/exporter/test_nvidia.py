@@ -6,11 +6,11 @@ import time
 from pathlib import Path
 
 import pytest
+from tests.exporter.reading import until, values
 
 from llmvitals_exporter._child import Child
 from llmvitals_exporter._declaration import CollectionFailedError, NothingToCollect, Settings
 from llmvitals_exporter.collectors.nvidia import COLLECTOR, NVIDIA, Nvidia
-from tests.exporter.reading import until, values
 
 FAKE = Path(__file__).parent / "fake_nvml_child.py"
 UUID = "GPU-00000000-0000-0000-0000-000000000001"
@@ -258,17 +258,15 @@ def test_off():
     assert COLLECTOR.open(Settings({NVIDIA: "off"})) is None
 
 
-def test_real_child_without_driver():
+def test_real_child():
     """The real child says that this machine has no driver, or serves its cards."""
     source = COLLECTOR.open(Settings())
     source._wait = 10.0
     try:
         found = values(COLLECTOR, source)
     except NothingToCollect as absence:
-        assert "NVML" in str(absence)
-    else:
-        assert found["llmvitals_gpu_count"] >= 1
+        found = {"absent": str(absence)}
     finally:
         source.close()
 
-
+    assert "NVML" in found.get("absent", "") or found["llmvitals_gpu_count"] >= 1

@@ -64,7 +64,8 @@ class Server:
 def _parse_server(text: str) -> Server:
     parts = urlsplit(text)
     if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ValueError(f"{text!r} is not a URL like http://127.0.0.1:5001")
+        # A password may be in it, so it is not repeated.
+        raise ValueError(f"{text.rpartition('@')[2]!r} is not a URL like http://127.0.0.1:5001")
     if parts.username is not None or parts.query or parts.fragment:
         raise ValueError(f"the URL of {parts.hostname} may have no user, query or fragment")
     port = parts.port or (443 if parts.scheme == "https" else 80)

@@ -1,0 +1,117 @@
+"""The catalogue, the output and promtool agree."""
+
+import json
+import shutil
+import subprocess
+import sys
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+from tests.exporter.reading import LINUX, plant, settings
+from tests.exporter.test_cgroup import V2_MOUNT, v2
+from tests.exporter.test_koboldcpp import PERF
+from tests.exporter.test_nvidia import FAKE, gpu, ok
+
+from llmvitals.exposition import encode
+from llmvitals_exporter import __main__ as program
+from llmvitals_exporter._child import Child
+from llmvitals_exporter._declaration import Declaration
+from llmvitals_exporter._places import PROCFS
+from llmvitals_exporter._runner import Runner
+from llmvitals_exporter._scrape import Scrape
+from llmvitals_exporter.catalogue import FAMILIES
+from llmvitals_exporter.collectors import COLLECTORS, koboldcpp, nvidia
+from llmvitals_exporter.collectors.koboldcpp import KOBOLDCPP, KoboldCpp
+from llmvitals_exporter.collectors.nvidia import Nvidia
+from llmvitals_exporter.collectors.processes import WATCH
+
+#: Everything that the fake card says: each reading of the table once.
+CARD = gpu(
+    [
+        (name, ["gpu" if family.labels[1:] == ("sensor",) else "x"] * (len(family.labels) - 1), 1.0)
+        for name, (family, _) in nvidia._BY_NAME.items()
+    ]
+)
+
+
+@pytest.fixture(name="text", scope="module")
+def _text(tmp_path_factory):
+    """What the exporter serves on a machine that has everything."""
+    root = tmp_path_factory.mktemp("machine")
+    shutil.copytree(LINUX, root, dirs_exist_ok=True)
+    plant(root, {**V2_MOUNT, "proc/self/cgroup": "0::/\n"})
+    plant(root, v2(memory_current="1\n", memory_max="2\n", memory_events="oom_kill 3\n", cpu_max="1 2\n"))
+    plant(root, v2(cpu_stat="usage_usec 1\nthrottled_usec 1\n"))
+    script = root / "script"
+    script.write_text(json.dumps([ok(CARD)]) + "\n")
+    child = Child([sys.executable, str(FAKE), str(script), str(root / "starts")])
+
+    def declared(declaration):
+        """The machine's files are read as they are; servers, GPUs and processes are played."""
+        if declaration is nvidia.COLLECTOR:
+            return replaced(declaration, lambda _: Nvidia(child, wait=10.0))
+        if declaration is koboldcpp.COLLECTOR:
+            servers = KOBOLDCPP.parse(["http://127.0.0.1:5001"])
+            return replaced(declaration, lambda _: KoboldCpp(servers, fetch=lambda _: PERF))
+        if declaration.name == "processes":
+            more = {PROCFS: "/proc", WATCH: WATCH.parse(["all=."])}
+            return replaced(declaration, lambda _: declaration.open(settings(root, more)))
+        return declaration
+
+    runner = Runner([declared(declaration) for declaration in COLLECTORS], settings(root), timeout=20.0)
+    try:
+        yield encode(program._registry(Scrape(runner))).decode()
+    finally:
+        runner.close()
+
+
+def replaced(declaration, opening):
+    return Declaration(declaration.name, declaration.help, declaration.families, opening, waits=declaration.waits)
+
+
+def test_every_collector_works(text):
+    """On a machine that has everything, no collector fails or is absent."""
+    lines = [line for line in text.splitlines() if line.startswith("llmvitals_scrape_collector_success{")]
+
+    assert 13 == len(lines)
+    assert all(line.endswith(" 1.0") for line in lines)
+
+
+def test_everything_served_is_in_the_catalogue_and_back(text):
+    """Names, types, help and labels are those of the catalogue, and every family of the catalogue is served."""
+    served = {}
+    for metric in text_string_to_metric_families(text):
+        labels = {tuple(sorted(sample.labels)) for sample in metric.samples}
+        name = f"{metric.name}_total" if metric.type == "counter" else metric.name
+        kind = "untyped" if metric.type == "unknown" else metric.type
+        served[name] = (kind, metric.documentation, labels)
+    declared = {family.name: (family.type, family.help, {tuple(sorted(family.labels))}) for family in FAMILIES}
+
+    assert declared == served
+
+
+def test_names_are_unique():
+    """No two families share a name."""
+    names = [family.name for family in FAMILIES]
+
+    assert len(names) == len(set(names))
+
+
+def excused(line):
+    """node_exporter's own names, and one of ours that every exporter of GPUs has."""
+    if line.startswith("llmvitals_gpu_count "):  # A number of cards, not the count of a histogram.
+        return True
+    return line.startswith("node_memory_") and line.endswith(
+        "metric names should be written in 'snake_case' not 'camelCase'"
+    )
+
+
+@pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not installed")
+def test_promtool(text):
+    """Promtool finds nothing wrong but what is excused above."""
+    result = subprocess.run(
+        ["promtool", "check", "metrics"], input=text, capture_output=True, text=True, timeout=30, check=False
+    )
+    complaints = [line for line in (result.stdout + result.stderr).splitlines() if not excused(line)]
+
+    assert [] == complaints
