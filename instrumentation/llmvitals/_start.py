@@ -3,6 +3,7 @@
 import atexit
 import logging
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import prometheus_client
@@ -26,6 +27,7 @@ def start(
     remediation_url: str | None = None,
     agent_token_file: str | Path | None = None,
     profile: str | None = None,
+    on_command: Callable[[str, str, str], object] | None = None,
 ) -> Vitals:
     """Show this process's vital signs on ``http://host:port/metrics``; obey the remediation service if there is one.
 
@@ -41,6 +43,8 @@ def start(
         remediation_url: The remediation service. ``LLMVITALS_REMEDIATION_URL``; without it the agent does not start.
         agent_token_file: The file with the token for it. ``LLMVITALS_AGENT_TOKEN_FILE``.
         profile: The profile to put in force once the application has registered it. ``LLMVITALS_PROFILE``.
+        on_command: Called with attempt id, verb and boot id just before an accepted command acts, for a record of the
+            application's own; when it raises, the command does not act.
     """
     registry = prometheus_client.REGISTRY if registry is None else registry
     running = _current.on(registry)
@@ -48,7 +52,12 @@ def start(
         log.warning("llmvitals: start() was called again on the same registry; the first one stays as it is")
         return running
     service = service or os.environ.get("LLMVITALS_SERVICE") or "app"
-    vitals = Vitals(service=service, registry=registry, profile=profile or os.environ.get("LLMVITALS_PROFILE") or None)
+    vitals = Vitals(
+        service=service,
+        registry=registry,
+        profile=profile or os.environ.get("LLMVITALS_PROFILE") or None,
+        on_command=on_command,
+    )
     _current.push(vitals)
     atexit.register(vitals.close)
     vitals.watch_process()

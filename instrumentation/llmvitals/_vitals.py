@@ -46,7 +46,13 @@ class Vitals:
     # ruff: noqa: PLC0415
 
     def __init__(
-        self, *, service: str, registry: CollectorRegistry, profile: str | None = None, threads: bool = True
+        self,
+        *,
+        service: str,
+        registry: CollectorRegistry,
+        profile: str | None = None,
+        on_command: Callable[[str, str, str], object] | None = None,
+        threads: bool = True,
     ) -> None:
         """With *threads* off, nothing runs by itself: health checks are made and not started."""
         from llmvitals._health import HealthChecks
@@ -63,7 +69,7 @@ class Vitals:
         self._health_checks = HealthChecks(self.recorder)
         self._loops = LoopWatches(self.recorder)
         self._memory: Memory | None = None
-        self.agent = Agent(self.recorder, service=service, profile=profile)
+        self.agent = Agent(self.recorder, service=service, profile=profile, on_command=on_command)
         self.agent.reach.caches = self._caches
         self.agent.reach.breakers = self._breakers
         self.agent.reach.idle_closers = self._pools.idle_closers
