@@ -46,7 +46,7 @@ def main(argv: list[str] | None = None) -> int:
     load.add_argument("--seed", type=int, default=None, help="same seed, same dice")
     options = parser.parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(levelname)s %(message)s")
-    for quiet in ("httpx2", "httpx", "openai"):
+    for quiet in ("httpx2", "openai", "uvicorn.error"):
         logging.getLogger(quiet).setLevel(logging.WARNING)
     if options.command == "load":
         plan = _load.Plan(

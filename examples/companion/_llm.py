@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import aclosing
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import httpx2
 import openai
@@ -64,11 +64,15 @@ class _Provider:
 
     def __init__(self, name: str, url: str, settings: Settings, vitals: Vitals) -> None:
         self.name = name
-        self._stall = settings.llm_stall_seconds
         self._timeout = openai.Timeout(
             settings.llm_timeout_seconds,
             connect=settings.llm_connect_timeout_seconds,
             pool=settings.llm_timeout_seconds,
+        )
+        self._stream_timeout = openai.Timeout(
+            settings.llm_timeout_seconds,
+            connect=settings.llm_connect_timeout_seconds,
+            read=settings.llm_stall_seconds,
         )
         limits = httpx2.Limits(
             max_connections=settings.llm_connections,
@@ -89,10 +93,24 @@ class _Provider:
             reset_timeout_seconds=settings.breaker_reset_seconds,
             ignore=_OUR_FAULT,
         )
+        self._pool = vitals.pool(f"llm_{name}", max_size=settings.llm_connections)
+        self._free = asyncio.Semaphore(settings.llm_connections)
+
+    @asynccontextmanager
+    async def _connection(self) -> AsyncGenerator[None, None]:
+        """Wait for a turn: the client's own pool has the same size, but tells nobody how full it is."""
+        with self._pool.waiting():
+            await self._free.acquire()
+        try:
+            with self._pool:
+                yield
+        finally:
+            self._free.release()
 
     async def whole(self, model: str, messages: Messages, max_tokens: int) -> Answer:
         try:
-            reply = await self.client.chat.completions.create(model=model, messages=messages, max_tokens=max_tokens)
+            async with self._connection():
+                reply = await self.client.chat.completions.create(model=model, messages=messages, max_tokens=max_tokens)
         except json.JSONDecodeError as error:
             raise OddReplyError("the reply is not JSON") from error
         # The types promise choices and a message; a server that misbehaves does not read them.
@@ -114,19 +132,24 @@ class _Provider:
             raise
 
     async def _pieces(self, model: str, messages: Messages, max_tokens: int) -> AsyncGenerator[Delta, None]:
+        async with self._connection(), aclosing(self._texts(model, messages, max_tokens)) as texts:
+            async for text in texts:
+                yield Delta(text, self.name, model)
+
+    async def _texts(self, model: str, messages: Messages, max_tokens: int) -> AsyncGenerator[str, None]:
         stream = await self.client.chat.completions.create(
             model=model,
             messages=messages,
             max_tokens=max_tokens,
             stream=True,
             stream_options={"include_usage": True},
-            timeout=openai.Timeout(self._timeout, read=self._stall),
+            timeout=self._stream_timeout,
         )
         try:
             async for chunk in stream:
                 text = chunk.choices[0].delta.content if chunk.choices else None
                 if text:
-                    yield Delta(text, self.name, model)
+                    yield text
         except json.JSONDecodeError as error:
             raise OddReplyError("a chunk is not JSON") from error
         finally:
@@ -192,12 +215,13 @@ class LLM:
         raise UnavailableError("; ".join(problems))
 
     async def _with_retries(self, provider: _Provider, attempt: Callable[[_Provider], Awaitable[T]]) -> T:
+        hooks: dict[str, Any] = self._retries.tenacity()
         retrying = tenacity.AsyncRetrying(
             stop=self._stop,
             wait=self._wait,
             retry=tenacity.retry_if_exception_type(_FAILURES) & tenacity.retry_if_not_exception_type(_OUR_FAULT),
             reraise=True,
-            **self._retries.tenacity(),
+            **hooks,
         )
         result: T = await retrying(provider.breaker.acall, attempt, provider)
         return result

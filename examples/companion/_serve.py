@@ -10,6 +10,7 @@ import time
 from collections.abc import AsyncGenerator, Generator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from functools import partial
+from urllib.parse import urlsplit
 
 import uvicorn
 from starlette.applications import Starlette
@@ -92,7 +93,7 @@ async def _assembled(settings: Settings, vitals: Vitals, ledger: EffectLedger) -
 def _offer(settings: Settings, vitals: Vitals, llm: LLM, chat: Chat, store: Store) -> None:
     """What may be done to the companion, and what is looked at in the background."""
 
-    @vitals.action(effect="idempotent")
+    @vitals.action(effect="idempotent", bounds={"questions": (1, 200)})
     def warm_response_cache(questions: int = 20) -> dict[str, int]:
         """Ask the talker again what was asked most in the last day, and cache the answers."""
         return chat.warm(questions, timeout_seconds=60)
@@ -112,8 +113,18 @@ def _start_vitals(settings: Settings, ledger: EffectLedger) -> Vitals:
         agent_token_file=settings.agent_token_file,
         on_command=ledger.note,
     )
-    llmvitals.instrument()
+    if vitals.metrics_port is None:
+        # The library goes on without; a companion that nobody can watch is of no use.
+        vitals.close()
+        raise OSError(f"cannot show metrics on {settings.host}:{settings.metrics_port} (--metrics-port), see the log")
+    llmvitals.instrument(vitals, providers=_names_by_address(settings))
     return vitals
+
+
+def _names_by_address(settings: Settings) -> dict[str, str]:
+    """Under which name each provider's server is shown: two local servers would otherwise both be "openai"."""
+    addresses = {"primary": settings.llm_url} | ({"backup": settings.backup_url} if settings.backup_url else {})
+    return {urlsplit(url).netloc.rpartition("@")[2]: name for name, url in addresses.items()}
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from contextlib import aclosing, suppress
+from contextlib import aclosing
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from starlette.routing import WebSocketRoute
-from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
+from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from companion._bodies import BadInputError, parse_object, question, user_id
 from companion._chat import Chat, Piece
@@ -26,24 +26,30 @@ _QUESTIONS_WAITING = 8
 _TRY_AGAIN_LATER = 1013
 _GOING_AWAY = 1001
 _POLICY = 1008
+_SEND_SECONDS = 5.0
 _NOT_TAKEN = 1003
 
 
 @dataclass(frozen=True, slots=True)
 class _Outgoing:
-    socket: WebSocket
+    conversation: _Conversation
+    place: int
+    """In the order in which the conversation's messages were made."""
     message: dict[str, Any]
 
 
 @dataclass(slots=True)
 class _Conversation:
-    """One connection: the questions that wait, and whether one is being answered."""
+    """One connection: the questions that wait, the answer that is being given, and what of it is on its way."""
 
     socket: WebSocket
     user: str
     waiting: asyncio.Queue[tuple[int, str]] = field(default_factory=lambda: asyncio.Queue(_QUESTIONS_WAITING))
     asked: int = 0
     busy: bool = False
+    made: int = 0
+    going_out: set[asyncio.Task[None]] = field(default_factory=set)
+    sending: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     def take(self, text: str) -> bool:
         """Queue a question under the next number; False when too many wait already."""
@@ -53,6 +59,10 @@ class _Conversation:
         except asyncio.QueueFull:
             return False
         return True
+
+    def outgoing(self, question: int, message: dict[str, Any]) -> _Outgoing:
+        self.made += 1
+        return _Outgoing(self, self.made, {"question": question, **message})
 
 
 class Sockets:
@@ -109,55 +119,67 @@ class Sockets:
                     continue
                 if not conversation.take(text):
                     error = {"type": "error", "error": "too many questions at once"}
-                    await self._send(socket, conversation.asked, error)
+                    await self._send_now(conversation, conversation.asked, error)
         except KeyError:
             # Starlette expects text.
             await socket.close(_NOT_TAKEN, "text frames only")
         except WebSocketDisconnect:
             log.debug("websocket: %s left", user)
         finally:
-            answering.cancel()
-            with suppress(asyncio.CancelledError):
-                await answering
+            ending = [answering, *conversation.going_out]
+            for task in ending:
+                task.cancel()
+            await asyncio.gather(*ending, return_exceptions=True)
 
     async def _answer_all(self, conversation: _Conversation) -> None:
-        socket = conversation.socket
         while True:
             conversation.busy = False
             number, text = await conversation.waiting.get()
             conversation.busy = True
             try:
-                asked = question(parse_object(text) | {"user": conversation.user})
-                async with aclosing(self._chat.stream(asked)) as pieces:
-                    async for piece in pieces:
-                        if isinstance(piece, Piece):
-                            await self._send(socket, number, {"type": "delta", **asdict(piece)}, priority="normal")
-                        else:
-                            await self._send(socket, number, {"type": "done", **asdict(piece)})
+                await self._answer(conversation, number, text)
             except (BadInputError, BrokenOffError, UnavailableError, RefusedError) as error:
-                await self._send(socket, number, {"type": "error", "error": str(error)})
+                await self._send_now(conversation, number, {"type": "error", "error": str(error)})
             except Exception:
                 # The next question may fare better; without this, nobody would answer on this connection any more.
                 log.exception("websocket: question %d could not be answered", number)
-                await self._send(socket, number, {"type": "error", "error": "something went wrong here"})
+                await self._send_now(conversation, number, {"type": "error", "error": "something went wrong here"})
 
-    async def _send(self, socket: WebSocket, number: int, message: dict[str, Any], *, priority: str = "high") -> None:
-        await self._outbox.put(_Outgoing(socket, {"question": number, **message}), priority=priority)
+    async def _answer(self, conversation: _Conversation, number: int, text: str) -> None:
+        asked = question(parse_object(text) | {"user": conversation.user})
+        async with aclosing(self._chat.stream(asked)) as pieces:
+            async for piece in pieces:
+                if isinstance(piece, Piece):
+                    await self._send_soon(conversation, number, {"type": "delta", **asdict(piece)})
+                else:
+                    await self._send_now(conversation, number, {"type": "done", **asdict(piece)})
+
+    async def _send_soon(self, conversation: _Conversation, number: int, message: dict[str, Any]) -> None:
+        """Put a message into the outbox, and go on: waiting until it is sent would hold the answer back."""
+        going = asyncio.create_task(self._outbox.put(conversation.outgoing(number, message)))
+        conversation.going_out.add(going)
+        going.add_done_callback(conversation.going_out.discard)
+        # The task has its first step, which queues the message, before the next one is made.
+        await asyncio.sleep(0)
+
+    async def _send_now(self, conversation: _Conversation, number: int, message: dict[str, Any]) -> None:
+        await self._outbox.put(conversation.outgoing(number, message), priority="high")
 
     async def _flush(self, batch: list[_Outgoing]) -> None:
-        by_socket: dict[int, list[_Outgoing]] = {}
+        groups: dict[int, list[_Outgoing]] = {}
         for outgoing in batch:
-            by_socket.setdefault(id(outgoing.socket), []).append(outgoing)
+            groups.setdefault(id(outgoing.conversation), []).append(outgoing)
         # Side by side: one reader that is slow must not hold up the others for longer than itself.
-        await asyncio.gather(*(self._send_frame(group) for group in by_socket.values()))
+        await asyncio.gather(*(_send_frame(group) for group in groups.values()))
 
-    async def _send_frame(self, group: list[_Outgoing]) -> None:
-        socket = group[0].socket
-        if socket.client_state is not WebSocketState.CONNECTED:
-            return
-        try:
-            async with asyncio.timeout(5):
-                await socket.send_text(json.dumps({"messages": [outgoing.message for outgoing in group]}))
-        except (WebSocketDisconnect, RuntimeError, OSError, TimeoutError) as error:
-            # It left while we wrote; its reader notices and cleans up.
-            log.debug("websocket: a frame of %d messages went nowhere: %s", len(group), error)
+
+async def _send_frame(group: list[_Outgoing]) -> None:
+    conversation = group[0].conversation
+    # The batcher puts urgent ones in front; to the reader of an answer its end comes last.
+    messages = [outgoing.message for outgoing in sorted(group, key=lambda outgoing: outgoing.place)]
+    try:
+        async with asyncio.timeout(_SEND_SECONDS), conversation.sending:
+            await conversation.socket.send_text(json.dumps({"messages": messages}))
+    except (WebSocketDisconnect, RuntimeError, OSError, TimeoutError) as error:
+        # It left while we wrote; its own reader notices and cleans up.
+        log.debug("websocket: a frame of %d messages went nowhere: %s", len(messages), error)

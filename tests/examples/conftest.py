@@ -1,4 +1,5 @@
 import pytest
+from tests.examples.companions import companion
 from tests.examples.faulty import faulty_llm
 
 
@@ -15,3 +16,18 @@ def _faulty(faulty_process):
     faulty_process.reset()
     yield faulty_process
     faulty_process.reset()
+
+
+@pytest.fixture(scope="module", name="running")
+def _running(faulty_process, tmp_path_factory):
+    """One companion for a module whose tests leave it as it was."""
+    faulty_process.reset()
+    with companion(faulty_process, tmp_path_factory.mktemp("companion") / "data") as running:
+        yield running
+
+
+@pytest.fixture(name="fresh")
+def _fresh(faulty, tmp_path):
+    """A companion of the test's own, for faults that leave traces."""
+    with companion(faulty, tmp_path / "data") as fresh:
+        yield fresh
