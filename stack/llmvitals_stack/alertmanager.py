@@ -64,6 +64,7 @@ def _people(settings: Mapping[str, str]) -> dict[str, list[dict[str, Any]]]:
             }
         ]
     if url := settings.get("LLMVITALS_NOTIFY_WEBHOOK_URL"):
+        # Alertmanager 0.25 knows no secret URLs here: it logs this one when a try fails.
         found["webhook_configs"] = [
             {"url": url, "send_resolved": True, "max_alerts": 100, "http_config": {"follow_redirects": False}}
         ]
