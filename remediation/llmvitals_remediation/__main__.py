@@ -29,6 +29,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     serve = commands.add_parser(
         "serve",
+        allow_abbrev=False,
         help="take alerts, act, verify; and serve the console",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,

@@ -51,7 +51,7 @@ def add_serve_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--ingest-token-file", metavar="FILE", help="tokens of Alertmanager, one a line")
     parser.add_argument("--admin-token-file", metavar="FILE", help="tokens of people and scripts, one a line")
     parser.add_argument("--agent-token-file", metavar="FILE", help="tokens of applications, one a line")
-    parser.add_argument("--supervisor-url", metavar="URL", help="supervisor's XML-RPC, unix:///path.sock or http://…")
+    parser.add_argument("--supervisor-url", metavar="URL", help="supervisor's socket, unix:///path/to/its.sock")
     parser.add_argument(
         "--allowed-host",
         action="append",
@@ -130,10 +130,8 @@ class _Checks:
         return text.rstrip("/")
 
     def supervisor(self, text: str | None) -> str | None:
-        if text is None or text.startswith("unix:///"):
-            return text
-        if (problem := _url_problem(text, ("http", "https"))) is not None:
-            self._mistakes.append(f"--supervisor-url {text}: {problem}, or unix:///path/to/supervisor.sock")
+        if text is not None and re.fullmatch(r"unix:///[^?#]+", text) is None:
+            self._mistakes.append(f"--supervisor-url {text}: must be unix:///path/to/supervisor.sock")
         return text
 
     def token_file(self, flag: str, text: str | None) -> Path:
