@@ -293,10 +293,12 @@ def _response(
 
 
 def _listen(host: str, port: int) -> socket.socket:
+    if not 0 <= port <= 65_535:
+        raise ServeError(f"cannot listen on {host}:{port}: a port is a number from 0 to 65535")
     try:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         listener = socket.create_server((host, port), family=family, backlog=128)
-    except (OSError, OverflowError) as error:
+    except OSError as error:
         errno = getattr(error, "errno", None)
         why = os.strerror(errno) if errno and errno > 0 else str(error)
         raise ServeError(f"cannot listen on {host}:{port}: {why}{_holder_of(port)}") from error

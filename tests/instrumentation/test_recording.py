@@ -1,0 +1,230 @@
+import logging
+
+import pytest
+from prometheus_client import CollectorRegistry, Counter
+from prometheus_client.parser import text_string_to_metric_families
+
+from llmvitals import catalogue
+from llmvitals._recording import Recorder, error_type, label_text, observe_many
+from llmvitals.exposition import encode
+
+
+class Hostile:
+    def __str__(self):
+        raise RuntimeError("no text")
+
+    def __hash__(self):
+        raise RuntimeError("no hash")
+
+    def __eq__(self, other):
+        raise RuntimeError("no equality")
+
+
+@pytest.fixture(name="recorder")
+def _recorder():
+    return Recorder(CollectorRegistry(), label_sets=10)
+
+
+def value(recorder, name, /, **labels):
+    return recorder.registry.get_sample_value(name, labels)
+
+
+def test_label_sets_over_the_cap_fold_into_other_and_sums_stay_exact(recorder):
+    """Nothing is lost but the names, and the drop is told."""
+    for number in range(100):
+        recorder.child(catalogue.RETRY_WAIT, f"place-{number}").observe(number)
+
+    samples = {
+        sample.labels["name"]: sample.value
+        for family in recorder.registry.collect()
+        for sample in family.samples
+        if sample.name == "llmvitals_retry_wait_seconds_sum"
+    }
+    assert 11 == len(samples)
+    assert sum(range(100)) == sum(samples.values())
+    assert sum(range(10, 100)) == samples["other"]
+    assert 90 == value(recorder, "llmvitals_label_values_dropped_total", metric="llmvitals_retry_wait_seconds")
+
+
+def test_folding_keeps_closed_labels_and_empty_ones(recorder):
+    """A success folded into "other" is still a success."""
+    for number in range(20):
+        recorder.child(catalogue.ATTEMPTS, f"place-{number}", "success").inc()
+        recorder.child(catalogue.OPERATION_DURATION, f"operation-{number}", "").observe(1)
+
+    assert 10 == value(recorder, "llmvitals_attempts_total", name="other", outcome="success")
+    assert 10 == value(recorder, "llmvitals_operation_duration_seconds_count", operation="other", error_type="")
+
+
+def test_a_closed_label_with_hostile_values_cannot_open_the_fold(recorder):
+    """Even labels that are ours are capped in the end."""
+    for number in range(1000):
+        recorder.child(catalogue.ATTEMPTS, "place", f"outcome-{number}").inc()
+
+    samples = [
+        sample
+        for family in recorder.registry.collect()
+        for sample in family.samples
+        if sample.name == "llmvitals_attempts_total"
+    ]
+    assert 1000 == sum(sample.value for sample in samples)
+    assert 10 + 32 + 1 >= len(samples)
+
+
+def test_a_folded_gauge_takes_ups_and_downs_and_no_values(recorder):
+    """Movements of many add up; a set value of one would speak for all."""
+    for number in range(10):
+        recorder.child(catalogue.OPERATIONS_IN_FLIGHT, f"operation-{number}")
+
+    recorder.child(catalogue.OPERATIONS_IN_FLIGHT, "eleventh").inc(3)
+    recorder.child(catalogue.OPERATIONS_IN_FLIGHT, "twelfth").dec()
+    recorder.child(catalogue.OPERATIONS_IN_FLIGHT, "thirteenth").set(99)
+
+    assert 2 == value(recorder, "llmvitals_operations_in_flight", operation="other")
+
+
+@pytest.mark.parametrize(
+    ("hostile", "shown"),
+    [
+        ('quote" and \\', 'quote" and \\'),
+        ("two\nlines", "two\nlines"),
+        ("x" * 1_000_000, "x" * 255 + "…"),
+        (None, ""),
+        (True, "true"),
+        (8080, "8080"),
+        (b"\xffbytes", "\N{REPLACEMENT CHARACTER}bytes"),
+        ("lone \udcff surrogate", "lone ? surrogate"),
+        (["unhashable"], "['unhashable']"),
+        (Hostile(), "invalid"),
+    ],
+    ids=["quotes", "newline", "megabyte", "none", "bool", "int", "bytes", "surrogate", "unhashable", "raises"],
+)
+def test_any_value_can_be_a_label(recorder, hostile, shown):
+    """It is made text, and the scrape can be read back."""
+    recorder.child(catalogue.POOL_PENDING_REQUESTS, hostile).set(1)
+
+    (family,) = text_string_to_metric_families(encode(recorder.registry).decode())
+    assert {"pool": shown} == family.samples[0].labels
+    assert shown == label_text(hostile)
+
+
+def test_equal_values_of_different_types_are_different_labels(recorder):
+    """1, True and 1.0 are one dictionary key, and three texts."""
+    for same in (1, True, 1.0):
+        recorder.child(catalogue.POOL_PENDING_REQUESTS, same).set(1)
+
+    shown = {sample.labels["pool"] for family in recorder.registry.collect() for sample in family.samples}
+    assert {"1", "true", "1.0"} == shown
+
+
+def test_a_name_that_is_taken_is_told_once_and_never_raises(recorder, caplog):
+    """The application's own metric of that name stays; ours goes nowhere."""
+    Counter("llmvitals_attempts", "The application's.", registry=recorder.registry)
+
+    for _ in range(3):
+        recorder.child(catalogue.ATTEMPTS, "place", "success").inc()
+
+    assert 0 == value(recorder, "llmvitals_attempts_total")
+    assert 1 == value(recorder, "llmvitals_instrumentation_errors_total", component="registry")
+    assert ["llmvitals_attempts_total is not recorded" in record.message for record in caplog.records] == [True]
+
+
+def test_a_registry_that_raises_is_survived(caplog):
+    """Everything can still be called."""
+
+    class Broken(CollectorRegistry):
+        def register(self, collector):
+            raise RuntimeError("full")
+
+    recorder = Recorder(Broken())
+
+    recorder.child(catalogue.ATTEMPTS, "place", "success").inc()
+    recorder.child(catalogue.RETRY_WAIT, "place").observe(1)
+    recorder.child(catalogue.CACHE_ENTRIES, "cache").set(1)
+    recorder.forget(catalogue.CACHE_ENTRIES, "cache")
+    recorder.close()
+
+    assert {logging.WARNING} == {record.levelno for record in caplog.records}
+
+
+def test_wrong_number_of_labels_is_a_fault_of_ours(recorder):
+    """It counts, and raises nothing."""
+    recorder.child(catalogue.ATTEMPTS, "only a name").inc()
+
+    assert 1 == value(recorder, "llmvitals_instrumentation_errors_total", component="registry")
+
+
+def test_a_gauge_whose_callback_raises_shows_nan(recorder, caplog):
+    """The scrape goes on, and the fault counts."""
+
+    def read():
+        raise RuntimeError("gone")
+
+    recorder.read_at_scrape(catalogue.CACHE_ENTRIES, "cache", read=read)
+
+    text = encode(recorder.registry).decode()
+
+    assert 'llmvitals_cache_entries{cache="cache"} NaN' in text
+    assert value(recorder, "llmvitals_instrumentation_errors_total", component="llmvitals_cache_entries")
+    assert "the value is shown as NaN" in caplog.text
+
+
+def test_a_forgotten_series_is_gone_and_may_come_back(recorder):
+    """What a series spoke of may end, and begin anew from zero."""
+    recorder.child(catalogue.ATTEMPTS, "place", "success").inc(5)
+
+    recorder.forget(catalogue.ATTEMPTS, "place", "success")
+    assert value(recorder, "llmvitals_attempts_total", name="place", outcome="success") is None
+
+    recorder.child(catalogue.ATTEMPTS, "place", "success").inc()
+    assert 1 == value(recorder, "llmvitals_attempts_total", name="place", outcome="success")
+
+
+def test_what_is_recorded_later_is_there_at_the_scrape(recorder):
+    """A finaliser's recording waits no longer than the next scrape."""
+    recorder.child(catalogue.ATTEMPTS, "place", "success")
+    recorder.later(lambda: recorder.child(catalogue.ATTEMPTS, "place", "success").inc())
+
+    assert b'llmvitals_attempts_total{name="place",outcome="success"} 1.0' in encode(recorder.registry)
+
+
+def test_observing_many_is_observing_each(recorder):
+    """The batch lands in the same buckets, bounds included."""
+    amounts = [0.0, 0.1, 0.1000001, 0.25, 3.0, 60.0, 61.0, 1e9]
+    observe_many(recorder.child(catalogue.RETRY_WAIT, "place"), amounts)
+    one_by_one = Recorder(CollectorRegistry())
+    for amount in amounts:
+        one_by_one.child(catalogue.RETRY_WAIT, "place").observe(amount)
+
+    assert encode(one_by_one.registry) == encode(recorder.registry)
+
+
+def test_closing_frees_the_names():
+    """Another recorder may use the registry after it."""
+    registry = CollectorRegistry()
+    first = Recorder(registry)
+    first.child(catalogue.ATTEMPTS, "place", "success").inc()
+    first.close()
+
+    second = Recorder(registry)
+    second.child(catalogue.ATTEMPTS, "place", "success").inc()
+
+    assert 1 == value(second, "llmvitals_attempts_total", name="place", outcome="success")
+
+
+class StatusError(Exception):
+    status_code = 429
+
+
+class ResponseError(Exception):
+    response = StatusError()
+
+
+@pytest.mark.parametrize(
+    ("error", "named"),
+    [(None, ""), (ValueError("x"), "ValueError"), (StatusError(), "429"), (ResponseError(), "429")],
+    ids=["none", "class", "status", "response"],
+)
+def test_errors_are_named_by_status_or_class(error, named):
+    """Never by their text, which has no end of values."""
+    assert named == error_type(error)
