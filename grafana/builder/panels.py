@@ -63,8 +63,16 @@ def timeseries(
     mappings: Sequence[Mapping[str, Any]] = (),
     overrides: Sequence[Mapping[str, Any]] = (),
     interval: str = "",
+    soft_high: float | None = None,
+    single: bool = False,
 ) -> Panel:
-    custom = {
+    """
+    Lines, steps or bars over time.
+
+    *soft_high* is how far the axis reaches at least, so that a flat zero does not stand under "100". A *single* line
+    is blue: a palette would give it the green that means "well" elsewhere.
+    """
+    custom: dict[str, Any] = {
         "axisBorderShow": False,
         "axisPlacement": "auto",
         "drawStyle": "bars" if bars else "line",
@@ -78,7 +86,9 @@ def timeseries(
         "thresholdsStyle": {"mode": "dashed" if limit else "off"},
     }
     defaults = _defaults(unit, limit, no_value=no_value, low=low, high=high, decimals=decimals, mappings=mappings)
-    defaults["color"] = {"mode": "palette-classic"}
+    if soft_high is not None:
+        custom["axisSoftMax"] = soft_high
+    defaults["color"] = {"mode": "fixed", "fixedColor": "blue"} if single else {"mode": "palette-classic"}
     defaults["custom"] = custom
     calcs = ["mean", "max", "lastNotNull"] if legend_table else []
     options = {
@@ -180,19 +190,20 @@ def table(
     height: int = 8,
     no_value: str = "No data",
     sort: tuple[str, bool] | None = None,
+    hide: Sequence[str] = (),
 ) -> Panel:
     """
-    A row for each label set, a column for each query.
+    A row for each label set, a column for each query; so every query gives the same labels, and no more than these.
 
     *columns* name what is shown, in order: a label, or ``Value`` (``Value #A``, ``Value #B`` with several queries).
-    *sort* is a column's title and whether it descends.
+    *hide* names what the queries give beside it. *sort* is a column's title and whether it descends.
     """
     now = [Query(q.expr, q.legend, now=True) for q in queries]
     shown = {c.source: i for i, c in enumerate(columns)}
     organize: dict[str, Any] = {
         "id": "organize",
         "options": {
-            "excludeByName": {"Time": True},
+            "excludeByName": dict.fromkeys(("Time", *hide), True),
             "includeByName": {},
             "indexByName": shown,
             "renameByName": {c.source: c.title for c in columns},

@@ -32,6 +32,7 @@ CACHE_HIT_RATIO = Limit("LLMCacheHitRateLow", warning=0.7, low=True)
 POOL_RATIO = Limit("LLMPoolNearlyFull", warning=0.8)
 WATCHDOG_AGE = Limit("RemediationFailing", critical=180)
 RECONCILE_AGE = Limit("RemediationFailing", warning=120)
+INBOX_AGE = Limit("RemediationFailing", critical=30)
 GPU_MEMORY_RATIO = Limit("GPUMemoryNearlyFull", warning=0.95)
 GPU_TEMPERATURE = Limit("GPUTemperatureHigh", warning=85, critical=92)
 
@@ -49,6 +50,7 @@ LIMITS = (
     GPU_TEMPERATURE,
     WATCHDOG_AGE,
     RECONCILE_AGE,
+    INBOX_AGE,
 )
 
 

@@ -3,10 +3,10 @@ import re
 import promql_parser
 import pytest
 import yaml
-from llmvitals_exporter.catalogue import FAMILIES as EXPORTER
 from tests.grafana.queries import ROOT, interpolate, load, queries
 
 from llmvitals.catalogue import FAMILIES as LIBRARY
+from llmvitals_exporter.catalogue import FAMILIES as EXPORTER
 from llmvitals_remediation.catalogue import FAMILIES as REMEDIATION
 
 TARGET = {"job", "instance"}

@@ -56,6 +56,7 @@ def _reliability() -> list[Panel]:
                 Query(total(rate("llmvitals_retries_exhausted_total", SERVICE), "name"), "{{name}} gave up"),
             ],
             unit="ops",
+            soft_high=0.1,
             no_value="No retries",
         ),
     ]

@@ -51,6 +51,7 @@ def _host() -> list[Panel]:
             [Query(f"1 - {busy}", "{{instance}}")],
             unit="percentunit",
             high=1,
+            single=True,
         ),
         timeseries(
             602,
@@ -59,6 +60,7 @@ def _host() -> list[Panel]:
             [Query(f"1 - {ratio(available, select('node_memory_MemTotal_bytes'))}", "{{instance}}")],
             unit="percentunit",
             high=1,
+            single=True,
         ),
         timeseries(
             603,
@@ -66,6 +68,7 @@ def _host() -> list[Panel]:
             "Share of the time in which some task waited for the CPU, memory or a disk.",
             stalled,
             unit="percentunit",
+            soft_high=0.05,
             no_value="This kernel reports no pressure",
         ),
         timeseries(604, "Disk", "Bytes per second, all devices.", disk, unit="Bps"),
@@ -135,15 +138,15 @@ def _alerts_and_targets() -> list[Panel]:
             ],
             no_value="Nothing fires",
             sort=("Severity", False),
+            hide=("Value",),
         ),
         table(
             802,
             "Targets",
             "What Prometheus scrapes, whether it answers, and how long that takes.",
             [
-                Query(select("up", SERVICE)),
-                Query(select("scrape_duration_seconds", SERVICE)),
-                Query(select("scrape_samples_scraped", SERVICE)),
+                Query(aggregate("max", select(name, SERVICE), "job", "instance"))
+                for name in ("up", "scrape_duration_seconds", "scrape_samples_scraped")
             ],
             [
                 Column("job", "Service"),

@@ -115,7 +115,7 @@ def _first_line() -> list[Panel]:
         ),
         stat(
             7,
-            "User profiles / limit",
+            "Profiles in use",
             "Profiles held in memory, as a share of the application's own limit; of the worst instance.",
             Query(aggregate("max", ratio(profiles, limit))),
             unit="percentunit",
@@ -125,7 +125,7 @@ def _first_line() -> list[Panel]:
         ),
         stat(
             8,
-            "Memory / baseline",
+            "Memory ratio",
             "Resident memory against the baseline that the process took after its start; of the worst instance.",
             Query(aggregate("max", select("llmvitals_memory_baseline_ratio", SERVICE))),
             unit=MULTIPLE,
@@ -174,7 +174,7 @@ def _traffic() -> list[Panel]:
             [Query(ratio(total(failed, *by), total(calls, *by)), "{{job}} {{provider}}")],
             unit="percentunit",
             limit=ERROR_RATIO,
-            high=1,
+            soft_high=0.1,
             no_value="No traffic",
         ),
     ]

@@ -62,7 +62,7 @@ def _first_line() -> list[Panel]:
         ),
         stat(
             4,
-            "Alert to action p95",
+            "To action p95",
             "95 of 100 actions began sooner after their alert did; of the slowest handler.",
             Query(aggregate("max", _over_range(0.95, ACTION_TIME))),
             unit="s",
@@ -71,7 +71,7 @@ def _first_line() -> list[Panel]:
         ),
         stat(
             5,
-            "Action to proof p95",
+            "To proof p95",
             "95 of 100 actions were proven sooner; of the slowest handler.",
             Query(aggregate("max", _over_range(0.95, PROOF_TIME))),
             unit="s",
@@ -213,6 +213,7 @@ def _times() -> list[Panel]:
             width=8,
             no_value="No actions",
             sort=("Handler", False),
+            hide=("job",),
         ),
     ]
 

@@ -3,6 +3,7 @@
 from grafana.builder.layout import Row
 from grafana.builder.panels import Column, Panel, Query, table, timeseries
 from grafana.builder.promql import aggregate, increase, rate, select, total
+from grafana.builder.thresholds import INBOX_AGE
 
 HANDLER = 'handler=~"$handler"'
 PREFIX = "llmvitals_remediation_"
@@ -44,6 +45,7 @@ def _decisions() -> list[Panel]:
             unit="short",
             stepped=True,
             decimals=0,
+            soft_high=3,
         ),
         table(
             303,
@@ -53,6 +55,7 @@ def _decisions() -> list[Panel]:
             [Column("handler", "Handler"), Column("mode", "Mode")],
             width=8,
             sort=("Handler", False),
+            hide=("Value",),
         ),
     ]
 
@@ -65,40 +68,51 @@ def _service() -> list[Panel]:
             "Webhooks per second from Alertmanager.",
             [Query(total(rate(f"{PREFIX}deliveries_total"), "result"), "{{result}}")],
             unit="reqps",
-            width=6,
             no_value="No deliveries",
         ),
         timeseries(
             402,
             "Inbox",
-            "Deliveries that are durable and not yet worked on, and the age of the oldest.",
-            [
-                Query(total(select(f"{PREFIX}inbox_depth")), "waiting"),
-                Query(aggregate("max", select(f"{PREFIX}inbox_oldest_seconds")), "oldest (s)"),
-            ],
+            "Events that are stored and that nothing has looked at yet.",
+            [Query(total(select(f"{PREFIX}inbox_depth")), "waiting")],
             unit="short",
-            width=6,
+            decimals=0,
+            soft_high=10,
+            single=True,
         ),
         timeseries(
             403,
+            "Oldest in the inbox",
+            "How long the oldest event waits; the dashed line is the alert's.",
+            [Query(aggregate("max", select(f"{PREFIX}inbox_oldest_seconds")), "oldest")],
+            unit="s",
+            limit=INBOX_AGE,
+            soft_high=40,
+            single=True,
+        ),
+        timeseries(
+            404,
             "Agents",
             "Applications whose agent asked for commands in the last 45 s.",
             [Query(total(select(f"{PREFIX}agents_connected")), "connected")],
             unit="short",
             stepped=True,
             decimals=0,
-            width=6,
+            soft_high=3,
+            width=12,
+            single=True,
         ),
         timeseries(
-            404,
+            405,
             "Errors inside",
-            "Faults of the service's own parts per second, and incidents that only reconciling found.",
+            "Faults of the service's own parts per second, and firing alerts that no webhook had brought.",
             [
                 Query(total(rate(f"{PREFIX}handler_errors_total"), "component"), "{{component}}"),
                 Query(total(rate(f"{PREFIX}reconcile_found_total")), "found by reconciling"),
             ],
             unit="ops",
-            width=6,
+            soft_high=0.1,
+            width=12,
             no_value="No errors",
         ),
     ]

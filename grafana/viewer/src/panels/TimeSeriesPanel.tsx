@@ -1,0 +1,126 @@
+import { FieldType, formattedValueToString, type DataFrame, type Field } from '@grafana/data';
+import {
+  EventBusPlugin,
+  LegendDisplayMode,
+  SeriesTable,
+  TimeSeries,
+  TooltipPlugin2,
+  usePanelContext,
+  type SeriesTableRowProps,
+} from '@grafana/ui';
+import type { VizLegendOptions } from '@grafana/schema';
+import { useMemo } from 'react';
+import { MarksPlugin } from './MarksPlugin';
+import type { PanelProps } from './types';
+
+// TooltipHoverMode.xAll: all lines at the pointer's time. The enum is declared const, which isolated modules cannot read.
+const ALL_AT_X = 1;
+
+// More lines than these make a tooltip that is higher than the screen.
+const MOST_ROWS = 20;
+
+export const timeSeriesDefaults = {
+  drawStyle: 'line',
+  lineInterpolation: 'linear',
+  lineWidth: 1,
+  fillOpacity: 0,
+  gradientMode: 'none',
+  barAlignment: 0,
+  barWidthFactor: 0.6,
+  showPoints: 'auto',
+  pointSize: 5,
+  spanNulls: false,
+  stacking: { mode: 'none', group: 'A' },
+  axisPlacement: 'auto',
+  axisLabel: '',
+  axisColorMode: 'text',
+  axisBorderShow: false,
+  scaleDistribution: { type: 'linear' },
+  axisCenteredZero: false,
+  hideFrom: { tooltip: false, viz: false, legend: false },
+  thresholdsStyle: { mode: 'off' },
+  lineStyle: { fill: 'solid' },
+};
+
+export function TimeSeriesPanel({ panel, frames, width, height, range, timeZone, marks, onZoom }: PanelProps) {
+  const { eventBus } = usePanelContext();
+  const legend = useMemo(() => legendOf(panel.options?.legend, frames), [panel, frames]);
+  return (
+    <TimeSeries
+      frames={frames}
+      width={width}
+      height={height}
+      timeRange={range}
+      timeZone={timeZone}
+      legend={legend}
+      options={panel.options}
+    >
+      {(config, aligned) => (
+        <>
+          <EventBusPlugin config={config} eventBus={eventBus} frame={aligned} />
+          <MarksPlugin config={config} marks={marks} />
+          <TooltipPlugin2
+            config={config}
+            hoverMode={ALL_AT_X as never}
+            queryZoom={({ from, to }) => onZoom(from, to)}
+            clientZoom={false}
+            maxWidth={500}
+            render={(_plot, indexes) => <Hover frame={aligned} indexes={indexes} />}
+          />
+        </>
+      )}
+    </TimeSeries>
+  );
+}
+
+function legendOf(options: unknown, frames: DataFrame[]): VizLegendOptions {
+  const wanted = options as VizLegendOptions | undefined;
+  return {
+    displayMode: wanted?.displayMode ?? LegendDisplayMode.List,
+    placement: wanted?.placement ?? 'bottom',
+    calcs: wanted?.calcs ?? [],
+    showLegend: (wanted?.showLegend ?? true) && frames.length > 0,
+  };
+}
+
+function Hover({ frame, indexes }: { frame: DataFrame; indexes: Array<number | null> }) {
+  const [time, ...values] = frame.fields;
+  const at = indexes[0];
+  if (!time || at === null || at === undefined) {
+    return null;
+  }
+  const rows = values
+    .map((field, i) => ({ field, value: valueAt(field, indexes[i + 1] ?? at) }))
+    .filter(({ field, value }) => field.type === FieldType.number && typeof value === 'number')
+    .sort((a, b) => Number(b.value) - Number(a.value));
+  const shown: SeriesTableRowProps[] = rows.slice(0, MOST_ROWS).map(({ field, value }) => {
+    const display = field.display?.(value);
+    return {
+      color: colorOf(field),
+      label: field.state?.displayName ?? field.name,
+      value: display ? formattedValueToString(display) : String(value),
+    };
+  });
+  if (rows.length > MOST_ROWS) {
+    shown.push({ label: `and ${rows.length - MOST_ROWS} more`, value: '' });
+  }
+  const when = time.display?.(time.values[at]);
+  return (
+    <div className="hover">
+      <SeriesTable timestamp={when ? formattedValueToString(when) : ''} series={shown} />
+    </div>
+  );
+}
+
+function valueAt(field: Field, index: number): unknown {
+  return field.values[index];
+}
+
+// A line's own colour, not the colour that its value has by the thresholds.
+function colorOf(field: Field): string | undefined {
+  const { mode, fixedColor } = field.config.color ?? {};
+  if (mode === 'fixed' && fixedColor) {
+    return field.display?.(0).color;
+  }
+  return field.display?.(field.values.find((v) => v !== null)).color;
+}
