@@ -49,10 +49,10 @@ class Teller:
         self._failing = False
         self._lock = threading.Lock()
 
-    def tell(self) -> None:
-        """One try for each result that is due. Never raises."""
+    def tell(self, *, all_of_them: bool = False) -> None:
+        """One try for each result that is due, or for all that are not acknowledged. Never raises."""
         with self._lock:
-            for result in self._results.to_tell(self._clock.monotonic()):
+            for result in self._results.to_tell(float("inf") if all_of_them else self._clock.monotonic()):
                 try:
                     self._controller.send(result, agent_id=self._agent_id, boot_id=self._boot_id)
                 except ControllerError as error:
@@ -63,6 +63,9 @@ class Teller:
                 else:
                     self._results.acknowledge(result.attempt_id)
                     self._failing = False
+
+    def next_try(self) -> float | None:
+        return self._results.next_try()
 
 
 class Poller:
@@ -121,7 +124,8 @@ class Poller:
 
     def _round(self) -> int:
         self._worker.refuse_expired()
-        self._teller.tell()
+        # After failures this is the first contact in a while: what was done meanwhile is told before anything new.
+        self._teller.tell(all_of_them=self._failures > 0)
         hello = self._hello()
         wait_seconds = self._wait_seconds(hello)
         body = self._controller.poll({**hello, "wait_seconds": wait_seconds}, wait_seconds=wait_seconds)
@@ -141,7 +145,9 @@ class Poller:
         now = self._clock.monotonic()
         if offered != self._offered:
             self._offered, self._settled_at = offered, now + SETTLING_SECONDS
-        return SETTLING_WAIT_SECONDS if now < self._settled_at else WAIT_SECONDS
+        wait_seconds = SETTLING_WAIT_SECONDS if now < self._settled_at else WAIT_SECONDS
+        next_try = self._teller.next_try()
+        return wait_seconds if next_try is None else min(max(next_try - now, LEAST_ROUND_SECONDS), wait_seconds)
 
     def _reached(self) -> None:
         if self._failures or self._told:

@@ -59,6 +59,14 @@ class Results:
                 if entry.result is not None and not entry.acknowledged and entry.next_try <= now
             ]
 
+    def next_try(self) -> float | None:
+        """The monotonic time at which `to_tell` has something, or None when all is told."""
+        with self._lock:
+            return min(
+                (entry.next_try for entry in self._entries.values() if entry.result and not entry.acknowledged),
+                default=None,
+            )
+
     def acknowledge(self, attempt_id: str) -> None:
         with self._lock:
             entry = self._entries.get(attempt_id)
