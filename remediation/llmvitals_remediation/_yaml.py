@@ -1,7 +1,7 @@
 """Reading a YAML file that people wrote, and telling them all their mistakes at once, each with its line."""
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -198,7 +198,12 @@ def _scalar(node: yaml.Node) -> object:
         return None
     if node.tag == "tag:yaml.org,2002:null":
         return _NULL
-    readers = {"str": str, "int": _int, "float": _float, "bool": lambda text: text.lower() in ("true", "yes", "on")}
+    readers: dict[str, Callable[[str], object]] = {
+        "str": str,
+        "int": _int,
+        "float": _float,
+        "bool": lambda text: text.lower() in ("true", "yes", "on"),
+    }
     reader = readers.get(node.tag.removeprefix("tag:yaml.org,2002:"))
     try:
         return None if reader is None else reader(node.value)

@@ -6,6 +6,7 @@ RemediationError
 │   └── StoreLockedError    another process has this database
 ├── SchemaError             the database was written by a newer version
 ├── SourceError             Prometheus or Alertmanager did not answer, or answered nonsense
+│   └── UnreachableError    it gave no answer at all: asking it more now only costs time
 ├── NotFoundError           no such incident or handler (404)
 └── ConflictError           the incident is not in a state for that (409)
 
@@ -35,6 +36,10 @@ class SchemaError(RemediationError):
 
 class SourceError(RemediationError):
     """A source of truth gave no usable answer. Whoever asked must not act on a guess."""
+
+
+class UnreachableError(SourceError):
+    """A source of truth gave no answer at all."""
 
 
 class NotFoundError(RemediationError):

@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 State = Literal["open", "gated", "awaiting_approval", "scheduled", "executing", "verifying", "holding", "closed"]
 Outcome = Literal["remediated", "self_resolved", "exhausted", "vetoed", "expired", "shadow", "escalated"]
+Answer = Literal["done", "failed", "refused", "unknown"]
 Verdict = Literal["effective", "ineffective", "inconclusive", "failed", "unknown"]
 
 # The states in which nothing has been sent out: what may still be decided anew.
@@ -63,6 +64,7 @@ class Attempt:
     handler: str
     service: str
     state: Literal["executing", "verifying", "done"]
+    instance: str
     claim: str
     driver: str
     boot_id: str
@@ -73,6 +75,7 @@ class Attempt:
     expires_at: float
     started_at: float | None
     acted_at: float | None
+    answer: Answer | None
     verdict: Verdict | None
 
 
@@ -107,6 +110,7 @@ def target_key(service: str, instance: str) -> str:
 class Plan:
     """An attempt that passed every gate and is about to become durable."""
 
+    instance: str
     claim: str
     driver: str
     boot_id: str
@@ -115,6 +119,26 @@ class Plan:
     expires_at: float
     deadline_at: float
     max_executing: int
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What whoever acted said about it; `unknown` when nobody said anything."""
+
+    answer: Answer
+    result: Mapping[str, Any] | None = None
+    error: str | None = None
+    refusal: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Conclusion:
+    """The end of an attempt. `counts` says whether it tells something about how well the handler works."""
+
+    verdict: Verdict
+    reason: str | None = None
+    report: Report | None = None
+    counts: bool = True
 
 
 @dataclass(frozen=True, slots=True)

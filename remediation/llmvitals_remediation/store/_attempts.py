@@ -2,11 +2,9 @@
 
 import json
 import sqlite3
-from collections.abc import Mapping
-from typing import Any
 
 from llmvitals_remediation.errors import ConflictError
-from llmvitals_remediation.records import UNDECIDED, Attempt, Change, Incident, Plan, Verdict
+from llmvitals_remediation.records import UNDECIDED, Attempt, Change, Conclusion, Incident, Plan, Report
 from llmvitals_remediation.store import _audit, _controls, _history, _incidents
 
 COLUMNS = tuple(Attempt.__dataclass_fields__)
@@ -41,14 +39,16 @@ def begin(connection: sqlite3.Connection, incident: Incident, plan: Plan, now: f
     attempt_id = _incidents.new_id()
     fence = next_fence(connection)
     connection.execute(
-        "INSERT INTO attempts (id, incident_id, number, handler, service, state, claim, driver, boot_id, fence, verb,"
-        " parameters, planned_at, expires_at) VALUES (?,?,?,?,?,'executing',?,?,?,?,?,?,?,?)",
+        "INSERT INTO attempts (id, incident_id, number, handler, service, state, instance, claim, driver, boot_id,"
+        " fence, verb, parameters, planned_at, expires_at)"
+        " VALUES (?,?,?,?,?,'executing',?,?,?,?,?,?,?,?,?)",
         (
             attempt_id,
             incident.id,
             incident.attempts_used + 1,
             incident.handler,
             incident.service,
+            plan.instance,
             plan.claim,
             plan.driver,
             plan.boot_id,
@@ -99,51 +99,37 @@ def started(connection: sqlite3.Connection, attempt: Attempt, now: float) -> Non
     )
 
 
-def acted(
-    connection: sqlite3.Connection,
-    attempt: Attempt,
-    change: Change,
-    *,
-    result: Mapping[str, Any] | None,
-    error: str | None,
-    now: float,
-) -> None:
+def acted(connection: sqlite3.Connection, attempt: Attempt, report: Report, change: Change, now: float) -> None:
     """The act is over, as far as anybody knows: from `executing` to the proof."""
-    connection.execute(
-        "UPDATE attempts SET state = 'verifying', acted_at = ?, result = ?, error = ? WHERE id = ?",
-        (now, None if result is None else json.dumps(dict(result)), error, attempt.id),
-    )
+    _report(connection, attempt, report, now)
+    connection.execute("UPDATE attempts SET state = 'verifying' WHERE id = ?", (attempt.id,))
     _incidents.apply(connection, attempt.incident_id, ("executing",), change, now)
 
 
 def finish(
-    connection: sqlite3.Connection,
-    attempt: Attempt,
-    verdict: Verdict,
-    change: Change,
-    *,
-    error: str | None,
-    now: float,
+    connection: sqlite3.Connection, attempt: Attempt, conclusion: Conclusion, change: Change, now: float
 ) -> None:
     """Write the verdict, and the incident's next step, together. A success is a proof from now."""
-    proved = now if verdict == "effective" else None
+    if conclusion.report is not None:
+        _report(connection, attempt, conclusion.report, now)
+    effective = conclusion.verdict == "effective"
     connection.execute(
-        "UPDATE attempts SET state = 'done', verdict = ?, finished_at = ?, proved_at = ?, error = coalesce(?, error)"
-        " WHERE id = ? AND state <> 'done'",
-        (verdict, now, proved, error, attempt.id),
+        "UPDATE attempts SET state = 'done', verdict = ?, finished_at = ?, proved_at = ?, error = coalesce(error, ?)"
+        " WHERE id = ?",
+        (conclusion.verdict, now, now if effective else None, conclusion.reason, attempt.id),
     )
-    row = connection.execute("SELECT alertname FROM incidents WHERE id = ?", (attempt.incident_id,)).fetchone()
-    _history.count_effect(connection, attempt.handler, row["alertname"], verdict == "effective")
+    if conclusion.counts:
+        row = connection.execute("SELECT alertname FROM incidents WHERE id = ?", (attempt.incident_id,)).fetchone()
+        _history.count_effect(connection, attempt.handler, row["alertname"], effective)
     _incidents.apply(connection, attempt.incident_id, ("executing", "verifying"), change, now)
 
 
-def withdraw(connection: sqlite3.Connection, attempt: Attempt, change: Change, why: str, now: float) -> None:
-    """The attempt was stopped before anything was sent: it happened to nobody and proves nothing."""
+def _report(connection: sqlite3.Connection, attempt: Attempt, report: Report, now: float) -> None:
+    told = None if report.result is None else json.dumps(dict(report.result))
     connection.execute(
-        "UPDATE attempts SET state = 'done', verdict = 'failed', finished_at = ?, error = ? WHERE id = ?",
-        (now, why, attempt.id),
+        "UPDATE attempts SET answer = ?, acted_at = ?, result = ?, error = ? WHERE id = ?",
+        (report.answer, None if report.answer == "refused" else now, told, report.error, attempt.id),
     )
-    _incidents.apply(connection, attempt.incident_id, ("executing",), change, now)
 
 
 def executing(connection: sqlite3.Connection) -> int:

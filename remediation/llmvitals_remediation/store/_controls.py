@@ -1,6 +1,7 @@
 """What people set by hand: the kill switch, handlers' modes, approvals."""
 
 import sqlite3
+from typing import Any
 
 from llmvitals_remediation.errors import ConflictError, NotFoundError
 from llmvitals_remediation.records import UNDECIDED, Change, Controls
@@ -13,9 +14,11 @@ def read(connection: sqlite3.Connection) -> Controls:
     return Controls(kill_switch=rows.get("kill_switch") == "engaged", modes=modes)
 
 
-def kill_switch_text(connection: sqlite3.Connection) -> dict[str, object] | None:
-    row = connection.execute("SELECT who, why, at FROM controls WHERE key = 'kill_switch'").fetchone()
-    return None if row is None else dict(row)
+def kill_switch(connection: sqlite3.Connection) -> dict[str, Any]:
+    row = connection.execute("SELECT value, who, why, at FROM controls WHERE key = 'kill_switch'").fetchone()
+    if row is None:
+        return {"engaged": False, "who": None, "why": None, "at": None}
+    return {"engaged": row["value"] == "engaged", "who": row["who"], "why": row["why"], "at": row["at"]}
 
 
 def set_value(connection: sqlite3.Connection, key: str, value: str | None, *, who: str, why: str, now: float) -> None:
@@ -38,8 +41,17 @@ def ask(connection: sqlite3.Connection, incident_id: str, expires_at: float, now
     )
 
 
-def decide(connection: sqlite3.Connection, incident_id: str, decision: str, *, who: str, why: str, now: float) -> None:
-    """Approve or veto.
+def decide(
+    connection: sqlite3.Connection,
+    incident_id: str,
+    decision: str,
+    *,
+    who: str,
+    why: str,
+    deadline_at: float,
+    now: float,
+) -> None:
+    """Approve, with time until *deadline_at* to act on it; or veto.
 
     Raises:
         NotFoundError: no such incident.
@@ -51,7 +63,7 @@ def decide(connection: sqlite3.Connection, incident_id: str, decision: str, *, w
     if decision == "approved":
         if incident.state != "awaiting_approval":
             raise ConflictError(f"incident {incident_id} is {incident.state}: it does not wait for approval")
-        change = Change("approved", "open", reason=why, next_at=now, who=who)
+        change = Change("approved", "open", reason=why, next_at=now, deadline_at=deadline_at, who=who)
         _incidents.apply(connection, incident_id, ("awaiting_approval",), change, now)
     else:
         if incident.state not in UNDECIDED:

@@ -81,15 +81,17 @@ def judge(
     *,
     incident_id: str,
     failed: bool,
-    rule: BreakerRule,
+    rule: BreakerRule | None,
     now: float,
 ) -> None:
     """Count a closed incident. A failed probe opens the breaker again at once; a success closes it."""
     before = breaker(connection, handler, service)
     failures = before.failures + 1 if failed else 0
     probing = before.probe == incident_id
-    opens = failed and (failures >= rule.failures or probing)
-    open_until = now + rule.open_seconds if opens else (before.open_until if failed else None)
+    opens = False
+    open_until = before.open_until if failed else None
+    if failed and rule is not None and (failures >= rule.failures or probing):
+        opens, open_until = True, now + rule.open_seconds
     connection.execute(
         "INSERT INTO breakers (handler, service, failures, open_until, probe) VALUES (?, ?, ?, ?, NULL)"
         " ON CONFLICT (handler, service) DO UPDATE SET failures = excluded.failures, open_until = excluded.open_until,"

@@ -35,6 +35,12 @@ def active(connection: sqlite3.Connection, *, due_at: float | None = None) -> li
     return [read(row) for row in rows]
 
 
+def next_due(connection: sqlite3.Connection) -> float | None:
+    (at,) = connection.execute("SELECT min(next_at) FROM incidents WHERE state <> 'closed'").fetchone()
+    due: float | None = at
+    return due
+
+
 def alerts(connection: sqlite3.Connection, incident_id: str) -> list[KnownAlert]:
     rows = connection.execute(
         "SELECT * FROM incident_alerts WHERE incident_id = ? ORDER BY first_seen, fingerprint", (incident_id,)
@@ -122,6 +128,10 @@ def _attach(connection: sqlite3.Connection, incident_id: str, opening: Opening, 
             now,
         ),
     )
+    # Another alert may be what the gates were waiting for.
+    connection.execute(
+        "UPDATE incidents SET next_at = min(next_at, ?) WHERE id = ? AND state IN ('open', 'gated')", (now, incident_id)
+    )
 
 
 def note_resolved(connection: sqlite3.Connection, fingerprint: str, starts_at: float, now: float) -> list[str]:
@@ -155,7 +165,7 @@ def apply(
     values = _values(row, change, now)
     assignments = ", ".join(f"{name} = ?" for name in values)
     connection.execute(f"UPDATE incidents SET {assignments} WHERE id = ?", (*values.values(), incident_id))  # noqa: S608 -- names from this file
-    if change.state == "closed" and change.failed is not None and change.breaker is not None:
+    if change.state == "closed" and change.failed is not None:
         _history.judge(
             connection,
             row["handler"],
@@ -195,6 +205,26 @@ def _values(row: sqlite3.Row, change: Change, now: float) -> dict[str, Any]:
 def postpone(connection: sqlite3.Connection, incident_id: str, next_at: float) -> None:
     """Look again later, with nothing changed: not worth a line in the log."""
     connection.execute("UPDATE incidents SET next_at = ? WHERE id = ? AND state <> 'closed'", (next_at, incident_id))
+
+
+def watch(connection: sqlite3.Connection, incident_id: str, next_at: float, healthy_since: float | None) -> None:
+    connection.execute(
+        "UPDATE incidents SET next_at = ?, healthy_since = ? WHERE id = ? AND state = 'verifying'",
+        (next_at, healthy_since, incident_id),
+    )
+
+
+def hold(connection: sqlite3.Connection, incident_id: str, next_at: float, quiet_since: float | None) -> None:
+    connection.execute(
+        "UPDATE incidents SET next_at = ?, quiet_since = ? WHERE id = ? AND state = 'holding'",
+        (next_at, quiet_since, incident_id),
+    )
+
+
+def renewed(connection: sqlite3.Connection, incident_id: str, renew_at: float) -> None:
+    connection.execute(
+        "UPDATE incidents SET lease_renew_at = ? WHERE id = ? AND lease_id IS NOT NULL", (renew_at, incident_id)
+    )
 
 
 def wake_waiting(connection: sqlite3.Connection, now: float, handler: str | None = None) -> None:

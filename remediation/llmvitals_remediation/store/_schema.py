@@ -101,6 +101,7 @@ CREATE TABLE attempts (
   handler TEXT NOT NULL,
   service TEXT NOT NULL,
   state TEXT NOT NULL CHECK (state IN ('executing', 'verifying', 'done')),
+  instance TEXT NOT NULL,
   claim TEXT NOT NULL,               -- what is acted on: an agent's id, or a unit
   driver TEXT NOT NULL,
   boot_id TEXT NOT NULL,
@@ -111,6 +112,7 @@ CREATE TABLE attempts (
   expires_at REAL NOT NULL,          -- the command is refused after it
   started_at REAL,                   -- handed to the one who acts
   acted_at REAL,                     -- it answered
+  answer TEXT CHECK (answer IN ('done', 'failed', 'refused', 'unknown')),
   proved_at REAL,
   finished_at REAL,
   result TEXT,

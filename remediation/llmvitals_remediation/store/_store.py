@@ -18,14 +18,15 @@ from llmvitals_remediation.records import (
     Attempt,
     Breaker,
     Change,
+    Conclusion,
     Controls,
     Incident,
     KnownAlert,
     Opening,
     Past,
     Plan,
+    Report,
     State,
-    Verdict,
 )
 from llmvitals_remediation.store import (
     _attempts,
@@ -187,6 +188,10 @@ class Store:
     def active(self, *, due_at: float | None = None) -> list[Incident]:
         return self._read(lambda c: _incidents.active(c, due_at=due_at))
 
+    def next_due(self) -> float | None:
+        """When the next incident wants to be looked at."""
+        return self._read(_incidents.next_due)
+
     def find(self, incident_id: str) -> Incident | None:
         return self._read(lambda c: _incidents.find(c, incident_id))
 
@@ -200,8 +205,9 @@ class Store:
     def controls(self) -> Controls:
         return self._read(_controls.read)
 
-    def kill_switch_text(self) -> dict[str, object] | None:
-        return self._read(_controls.kill_switch_text)
+    def kill_switch(self) -> dict[str, Any]:
+        """Whether it is engaged, and who last set it, why and when."""
+        return self._read(_controls.kill_switch)
 
     def past(self, incident: Incident, *, relapse_seconds: float, storm_seconds: float) -> Past:
         return self._read(
@@ -263,8 +269,23 @@ class Store:
 
         self._write(work)
 
+    def wake_waiting(self) -> None:
+        """Have every waiting incident looked at now."""
+        self._write(lambda c: _incidents.wake_waiting(c, self._clock.now()))
+
     def postpone(self, incident_id: str, next_at: float) -> None:
         self._write(lambda c: _incidents.postpone(c, incident_id, next_at))
+
+    def watch(self, incident_id: str, *, next_at: float, healthy_since: float | None) -> None:
+        """Go on verifying."""
+        self._write(lambda c: _incidents.watch(c, incident_id, next_at, healthy_since))
+
+    def hold(self, incident_id: str, *, next_at: float, quiet_since: float | None) -> None:
+        """Go on holding."""
+        self._write(lambda c: _incidents.hold(c, incident_id, next_at, quiet_since))
+
+    def renewed(self, incident_id: str, renew_at: float) -> None:
+        self._write(lambda c: _incidents.renewed(c, incident_id, renew_at))
 
     def begin(self, incident: Incident, plan: Plan) -> Attempt:
         """Make the intent durable; raises `ConflictError` when it may not be any more."""
@@ -279,20 +300,20 @@ class Store:
     def started(self, attempt: Attempt) -> None:
         self._write(lambda c: _attempts.started(c, attempt, self._clock.now()))
 
-    def acted(self, attempt: Attempt, change: Change, result: Mapping[str, Any] | None, error: str | None) -> None:
-        self._write(lambda c: _attempts.acted(c, attempt, change, result=result, error=error, now=self._clock.now()))
+    def acted(self, attempt: Attempt, report: Report, change: Change) -> None:
+        self._write(lambda c: _attempts.acted(c, attempt, report, change, self._clock.now()))
 
-    def finish(self, attempt: Attempt, verdict: Verdict, change: Change, error: str | None = None) -> None:
-        self._write(lambda c: _attempts.finish(c, attempt, verdict, change, error=error, now=self._clock.now()))
-
-    def withdraw(self, attempt: Attempt, change: Change, why: str) -> None:
-        self._write(lambda c: _attempts.withdraw(c, attempt, change, why, self._clock.now()))
+    def finish(self, attempt: Attempt, conclusion: Conclusion, change: Change) -> None:
+        self._write(lambda c: _attempts.finish(c, attempt, conclusion, change, self._clock.now()))
 
     def set_control(self, key: str, value: str | None, *, who: str, why: str) -> None:
         self._write(lambda c: _controls.set_value(c, key, value, who=who, why=why, now=self._clock.now()))
 
-    def decide(self, incident_id: str, decision: str, *, who: str, why: str) -> None:
-        self._write(lambda c: _controls.decide(c, incident_id, decision, who=who, why=why, now=self._clock.now()))
+    def decide(self, incident_id: str, decision: str, *, who: str, why: str, deadline_at: float) -> None:
+        now = self._clock.now()
+        self._write(
+            lambda c: _controls.decide(c, incident_id, decision, who=who, why=why, deadline_at=deadline_at, now=now)
+        )
 
     def note(self, event: str, *, who: str = "engine", incident_id: str | None = None, **detail: Any) -> None:
         """Write something into the audit log that changes no row."""
