@@ -61,7 +61,7 @@ async def _run(options: Options, store: Store, clock: SystemClock, listener: soc
         PrometheusClient(options.prometheus_url),
         AlertmanagerClient(options.alertmanager_url),
         hub,
-        {} if options.supervisor_url is None else {"supervisor": SupervisorDriver(options.supervisor_url)},
+        {} if options.supervisor_url is None else {"supervisor": SupervisorDriver(options.supervisor_url, clock=clock)},
         metrics,
         clock,
     )

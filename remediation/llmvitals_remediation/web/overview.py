@@ -61,6 +61,8 @@ def banners(status: Row, *, waiting: int, reasons: Mapping[str, str]) -> list[di
                 "Resume…",
             )
         )
+    if refused := (status.get("policy") or {}).get("refused"):
+        found.append(_banner("amber", "The changed policy file is refused, the old one stays.", str(refused)))
     for name, reason in reasons.items():
         found.append(_banner("amber", f"{name.capitalize()} does not answer, so nothing is done.", reason))
     if waiting:
@@ -84,6 +86,8 @@ _MODE_TEXTS = {
 def handler(told: Row) -> dict[str, Any]:
     mode = str(told.get("mode"))
     text, tone = _MODE_TEXTS.get(mode, (mode, ""))
+    if told.get("breaker_open_on"):
+        text, tone = f"{text}; its breaker is open", "red"
     return {"name": told.get("name"), "mode_text": text, "tone": tone, "changes": _changes(told), "facts": _facts(told)}
 
 
@@ -101,4 +105,16 @@ def _changes(told: Row) -> list[dict[str, str]]:
 
 
 def _facts(told: Row) -> list[tuple[str, str]]:
-    return [(str(name), words.detail(value)) for name, value in told.items() if name not in ("name", "mode")]
+    tried, effective = told.get("tried") or 0, told.get("effective") or 0
+    parameters = words.detail(told.get("parameters"))
+    does = f"{told.get('action')} ({parameters})" if parameters else str(told.get("action"))
+    facts = [
+        ("Answers", ", ".join(map(str, told.get("alerts") or []))),
+        ("Does", f"{does}, through the {told.get('driver')}"),
+        ("Proved when", str(told.get("verified_by") or "")),
+        ("Helped", f"{effective} of {tried} times" if tried else "not tried yet"),
+        ("Afterwards", "holds the change while the trouble lasts, then puts it back" if told.get("held") else ""),
+        ("Breaker", f"open on {', '.join(map(str, told['breaker_open_on']))}" if told.get("breaker_open_on") else ""),
+        ("By experience", "asks first: it helped too rarely" if told.get("asks_first_by_experience") else ""),
+    ]
+    return [(name, value) for name, value in facts if value]
