@@ -1,11 +1,11 @@
 """Calls: one LLM operation each, from its start to the end of its stream."""
 
-import functools
 import inspect
 import weakref
 from collections.abc import Callable, Mapping
 from contextlib import aclosing, suppress
 from contextvars import ContextVar, Token
+from functools import partial, wraps
 from time import perf_counter
 from types import TracebackType
 from typing import Any, ParamSpec, Self, TypeVar, cast
@@ -63,27 +63,43 @@ class Call:
         # Holds one item from start to end; who pops it, ends the call. Popping is atomic, so there is one such.
         self._open: list[None] = []
         self._watch: weakref.ref[Watch] | None = None
+        self._dropped: Watch.Times | None = None
         self._token: Token[Call | None] | None = None
 
     # --- Start and end --------------------------------------------------------------------------------------------
 
     def start(self) -> Self:
         """Begin now. A call that has ended may begin again."""
-        if not self._open:
-            self._started = perf_counter()
-            self._response_model, self._input_tokens, self._output_tokens = "", None, None
-            self._watch = None
-            self._open.append(None)
-            self._in_flight().inc()
+        if self._open:
+            if self.is_streaming:
+                fault = RuntimeError("a Call began again while its stream runs; make one with vitals.call() for each")
+                self._recorder.fault("calls", fault)
+            return self
+        if self._started:
+            # An end of the last run that still waits to be recorded must not end this one.
+            self._recorder.drain()
+        self._response_model, self._input_tokens, self._output_tokens = "", None, None
+        self._watch = self._dropped = None
+        self._started = perf_counter()
+        self._open.append(None)
+        self._in_flight().inc()
         return self
 
     def finish(self, error: BaseException | None = None) -> None:
         """End the call, with the *error* that ended it if there was one. The second time does nothing."""
         watch = self._watch() if self._watch is not None else None
-        if watch is None:
-            self.end(perf_counter(), error, None, None)
-        else:
+        if watch is not None:
             watch.end(error)
+        elif self._dropped is not None:
+            # A loop over the stream was left inside the block; if by an error, that is what ended it.
+            self.end(perf_counter(), error, "abandoned" if error is None else None, self._dropped)
+        else:
+            self.end(perf_counter(), error, None, None)
+
+    def dropped(self, now: float, times: "Watch.Times") -> None:
+        """The stream has gone unclosed. Recorded soon and not now: this may be the garbage collector at work."""
+        self._dropped = times
+        self._recorder.later(partial(self.end, now, None, "abandoned", times))
 
     def end(self, now: float, error: BaseException | None, reason: str | None, times: "Watch.Times | None") -> None:
         """Record everything, once. For streams: *reason* of the end, and the *times* of the chunks."""
@@ -189,7 +205,7 @@ class Call:
         another = self._another
         if inspect.isgeneratorfunction(function):
 
-            @functools.wraps(function)
+            @wraps(function)
             def generating(*args: P.args, **kwargs: P.kwargs) -> Any:
                 return (yield from another().stream(function(*args, **kwargs)))
 
@@ -197,7 +213,7 @@ class Call:
 
         if inspect.isasyncgenfunction(function):
 
-            @functools.wraps(function)
+            @wraps(function)
             async def generating_async(*args: P.args, **kwargs: P.kwargs) -> Any:
                 async with aclosing(another().stream(function(*args, **kwargs))) as chunks:
                     async for chunk in chunks:
@@ -207,14 +223,14 @@ class Call:
 
         if inspect.iscoroutinefunction(function):
 
-            @functools.wraps(function)
+            @wraps(function)
             async def called_async(*args: P.args, **kwargs: P.kwargs) -> Any:
                 with another() as call:
                     return _take(call, await function(*args, **kwargs))
 
             return cast("Callable[P, T]", called_async)
 
-        @functools.wraps(function)
+        @wraps(function)
         def called(*args: P.args, **kwargs: P.kwargs) -> T:
             with another() as call:
                 return _take(call, function(*args, **kwargs))

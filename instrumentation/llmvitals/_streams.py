@@ -3,7 +3,6 @@
 import weakref
 from collections.abc import AsyncGenerator, Generator, Mapping
 from dataclasses import dataclass, field
-from functools import partial
 from time import perf_counter
 from types import AsyncGeneratorType, GeneratorType
 from typing import Any, Protocol, TypeVar, cast
@@ -20,6 +19,8 @@ class Ending(Protocol):
     def read(self, reply: object) -> None: ...
 
     def end(self, now: float, error: BaseException | None, reason: str | None, times: "Watch.Times | None") -> None: ...
+
+    def dropped(self, now: float, times: "Watch.Times") -> None: ...
 
 
 class Watch:
@@ -86,8 +87,7 @@ class Watch:
     def _abandoned(self) -> None:
         if not self._ended:
             self._ended = True
-            # Not now: this may be the garbage collector, in the middle of anything.
-            self._recorder.later(partial(self._call.end, perf_counter(), None, "abandoned", self.times))
+            self._call.dropped(perf_counter(), self.times)
 
     def _look_at(self, chunk: object) -> None:
         """Tell a chunk that is of another kind than the rest, or empty. The first proper one says what the rest is."""

@@ -88,7 +88,7 @@ CALLS_IN_FLIGHT = Family("llmvitals_calls_in_flight", "gauge", "Calls that have 
 STREAM_ENDS = Family(
     "llmvitals_stream_ends_total",
     "counter",
-    "Streams by how they ended: completed, cancelled by their consumer, error, timeout, or abandoned unread.",
+    "Streams by how they ended: completed, cancelled by their consumer, error, timeout, or abandoned unclosed.",
     (*_CALL, "reason"),
 )
 STREAM_ODD_CHUNKS = Family(
