@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import aclosing
@@ -22,6 +23,7 @@ from companion._llm import BrokenOffError, RefusedError, UnavailableError
 
 __all__ = ["application"]
 
+_STOPPING = "the companion is stopping, ask again in a moment"
 _STATIC = Path(__file__).parent / "static"
 _FILES = {"/": "page.html", "/page.js": "page.js", "/page.css": "page.css"}
 _HEADERS = {
@@ -37,7 +39,12 @@ def application(
     """All routes of the companion: these, and the *routes* of its other sides."""
 
     async def say(request: Request) -> Response:
-        return JSONResponse(asdict(await chat.reply(question(await read_object(request)))))
+        asked = question(await read_object(request))
+        try:
+            return JSONResponse(asdict(await chat.reply(asked)))
+        except asyncio.CancelledError:
+            # Only the server cancels a request, when it has to stop and the grace is over.
+            return JSONResponse({"error": _STOPPING}, 503, headers={"retry-after": "5"})
 
     async def say_in_pieces(request: Request) -> Response:
         asked = question(await read_object(request))
@@ -83,12 +90,16 @@ async def _events(first: Piece | Reply, rest: AsyncGenerator[Piece | Reply, None
         async for piece in rest:
             yield _event(piece)
     except BrokenOffError as error:
-        yield f"event: error\ndata: {json.dumps({'error': str(error)})}\n\n"
+        yield _error(str(error))
 
 
 def _event(piece: Piece | Reply) -> str:
     name = "delta" if isinstance(piece, Piece) else "done"
     return f"event: {name}\ndata: {json.dumps(asdict(piece))}\n\n"
+
+
+def _error(text: str) -> str:
+    return f"event: error\ndata: {json.dumps({'error': text})}\n\n"
 
 
 class _Events(StreamingResponse):
@@ -103,7 +114,11 @@ class _Events(StreamingResponse):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         async with aclosing(self._pieces), aclosing(self._events):
-            await super().__call__(scope, receive, send)
+            try:
+                await super().__call__(scope, receive, send)
+            except asyncio.CancelledError:
+                # Only the server cancels a request, when it has to stop and the grace is over.
+                await send({"type": "http.response.body", "body": _error(_STOPPING).encode(), "more_body": False})
 
 
 class _SameOrigin:

@@ -41,7 +41,7 @@ class Companion:
         effects: list[dict[str, Any]] = request(f"{self.url}/demo/ledger").json()["effects"]
         return effects
 
-    def value(self, name: str, **labels: str) -> float:
+    def value(self, name: str, /, **labels: str) -> float:
         """The sum of all series of *name* that carry these labels."""
         total = 0.0
         for line in request(f"{self.metrics}/metrics").text.splitlines():

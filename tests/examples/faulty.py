@@ -28,9 +28,16 @@ class Faulty:
         return request(f"{self.control}/dials/{provider}", method="PUT", data=dials)
 
     def reset(self) -> None:
-        """All dials back, the ledger empty."""
+        """All dials back but the pace, which is too quick to wait for; the ledger empty."""
         for provider in self.providers:
             request(f"{self.control}/dials/{provider}/reset", method="POST")
+            self.turn(
+                provider,
+                latency_seconds=0.005,
+                time_to_first_token_seconds=0.005,
+                tokens_per_second=2000,
+                models={"thinker": None},
+            )
         request(f"{self.control}/ledger", method="DELETE")
 
     def ledger(self, provider: str = "primary") -> dict[str, Any]:
