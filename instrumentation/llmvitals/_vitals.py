@@ -4,6 +4,7 @@ import atexit
 import logging
 import threading
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar
@@ -237,21 +238,20 @@ class Vitals:
         from llmvitals._memory import Memory
 
         for make in (ProcessCollector, GCCollector, PlatformCollector):
-            try:
+            # ValueError: the default registry has them already.
+            with self.recorder.guard("registry"), suppress(ValueError):
                 self._collectors.append(make(registry=self.registry))
-            except ValueError:  # The default registry has them already.
-                continue
         with self.recorder.guard("memory"):
             self._memory = Memory(self.recorder)
             self._memory.start()
 
     def serve_metrics(self, host: str, port: int) -> None:
         """Listen; when that fails say what to set, count it, and go on without."""
-        from llmvitals.exposition import ServeError, serve
+        from llmvitals.exposition import serve
 
         try:
             self._server = serve(self.registry, host, port, on_error=self.recorder.fault)
-        except ServeError as error:
+        except Exception as error:  # noqa: BLE001 -- ServeError mostly; no threads or descriptors left, at worst
             self.recorder.fault(
                 "exposition", error, "nothing is scraped: set LLMVITALS_METRICS_PORT or pass port= to start()"
             )

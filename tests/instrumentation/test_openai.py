@@ -1,0 +1,362 @@
+import asyncio
+import gc
+import inspect
+import json
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import openai
+import pytest
+from openai.resources.chat.completions import AsyncCompletions, Completions
+from openai.resources.embeddings import AsyncEmbeddings, Embeddings
+
+import llmvitals
+from llmvitals import testing
+
+USAGE = {"prompt_tokens": 7, "completion_tokens": 5, "total_tokens": 12}
+QUESTION = [{"role": "user", "content": "How are you?"}]
+CHUNK = {
+    "id": "1",
+    "object": "chat.completion.chunk",
+    "created": 1,
+    "model": "talker-2026",
+    "choices": [{"index": 0, "delta": {"content": "Fine"}}],
+}
+CHUNKS = 4
+
+
+class Handler(BaseHTTPRequestHandler):
+    """Answers by the model's name: "talker" well, "throttled" with 429, "broken" with an error amid its stream."""
+
+    protocol_version = "HTTP/1.1"
+
+    def log_message(self, *args):
+        pass
+
+    def do_POST(self):
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        self.server.requests += 1
+        if body["model"] == "throttled":
+            self.answer(429, {"error": {"message": "slow down"}})
+        elif self.path.endswith("/embeddings"):
+            vector = {"object": "embedding", "index": 0, "embedding": [0.5]}
+            usage = {"prompt_tokens": 3, "total_tokens": 3}
+            self.answer(200, {"object": "list", "model": "embedder", "data": [vector], "usage": usage})
+        elif body.get("stream"):
+            self.stream(body)
+        else:
+            message = {"role": "assistant", "content": "Fine"}
+            choice = {"index": 0, "finish_reason": "stop", "message": message}
+            completion = {"id": "1", "object": "chat.completion", "created": 1, "model": "talker-2026"}
+            self.answer(200, completion | {"choices": [choice], "usage": USAGE})
+
+    def answer(self, status, body):
+        payload = json.dumps(body).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(payload)))
+        self.end_headers()
+        self.wfile.write(payload)
+
+    def stream(self, body):
+        events = [CHUNK] * CHUNKS
+        if body["model"] == "broken":
+            events = [CHUNK, {"error": {"message": "out of memory"}}]
+        elif (body.get("stream_options") or {}).get("include_usage"):
+            events = [*events, CHUNK | {"choices": [], "usage": USAGE}]
+        payload = "".join(f"data: {json.dumps(event)}\n\n" for event in events) + "data: [DONE]\n\n"
+        self.send_response(200)
+        self.send_header("Content-Type", "text/event-stream")
+        self.send_header("Content-Length", str(len(payload)))
+        self.end_headers()
+        self.wfile.write(payload.encode())
+
+
+class Server(ThreadingHTTPServer):
+    # A client that hangs up amid a stream is what some tests are about.
+    def handle_error(self, request, client_address):
+        pass
+
+
+@pytest.fixture(name="server", scope="module")
+def _server():
+    with Server(("127.0.0.1", 0), Handler) as server:
+        server.requests = 0
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
+
+
+@pytest.fixture(name="url", scope="module")
+def _url(server):
+    return f"http://127.0.0.1:{server.server_port}/v1"
+
+
+@pytest.fixture(name="watched")
+def _watched():
+    """The SDK under watch, recorded apart."""
+    with testing.fresh() as vitals:
+        llmvitals.instrument(vitals, providers={"127.0.0.1": "primary"})
+        yield vitals
+        llmvitals.uninstrument()
+
+
+@pytest.fixture(name="client")
+def _client(watched, url):
+    with openai.OpenAI(base_url=url, api_key="none", max_retries=0) as client:
+        yield client
+
+
+@pytest.fixture(name="run")
+def _run(watched, url):
+    """Run an async function that is given a client."""
+
+    def run(function):
+        async def main():
+            async with openai.AsyncOpenAI(base_url=url, api_key="none", max_retries=0) as client:
+                return await function(client)
+
+        return asyncio.run(main())
+
+    return run
+
+
+def durations(vitals, **labels):
+    return vitals.value("gen_ai_client_operation_duration_seconds_count", **labels)
+
+
+def ends(vitals):
+    return {dict(labels)["reason"]: value for labels, value in vitals.samples("llmvitals_stream_ends_total").items()}
+
+
+def test_a_plain_call(watched, client, server):
+    """Every base label, the tokens reported, nothing in flight."""
+    reply = client.chat.completions.create(model="talker", messages=QUESTION)
+
+    assert type(reply) is openai.types.chat.ChatCompletion
+    assert 1 == durations(
+        watched,
+        gen_ai_operation_name="chat",
+        gen_ai_provider_name="primary",
+        gen_ai_request_model="talker",
+        gen_ai_response_model="talker-2026",
+        server_address="127.0.0.1",
+        server_port=str(server.server_port),
+        error_type="",
+    )
+    assert 7 == watched.value("gen_ai_client_token_usage_sum", gen_ai_token_type="input")
+    assert 5 == watched.value("gen_ai_client_token_usage_sum", gen_ai_token_type="output")
+    assert 0 == watched.value("llmvitals_calls_in_flight")
+
+
+def test_a_plain_async_call(watched, run):
+    """The same."""
+    run(lambda client: client.chat.completions.create(model="talker", messages=QUESTION))
+
+    assert 1 == durations(watched, gen_ai_response_model="talker-2026", error_type="")
+    assert 7 == watched.value("gen_ai_client_token_usage_sum", gen_ai_token_type="input")
+
+
+def test_embeddings(watched, client, run):
+    """An operation of its own, with input tokens only."""
+    client.embeddings.create(model="embedder", input="text")
+    run(lambda client: client.embeddings.create(model="embedder", input="text"))
+
+    assert 2 == durations(watched, gen_ai_operation_name="embeddings", gen_ai_request_model="embedder")
+    assert 6 == watched.value("gen_ai_client_token_usage_sum", gen_ai_token_type="input")
+    assert watched.value("gen_ai_client_token_usage_sum", gen_ai_token_type="output") is None
+    assert watched.value("llmvitals_usage_missing_total") is None
+
+
+def test_a_stream_is_the_sdks_own_object(watched, client):
+    """Same type, same attributes; its usage is taken when it was asked for."""
+    stream = client.chat.completions.create(
+        model="talker", messages=QUESTION, stream=True, stream_options={"include_usage": True}
+    )
+
+    assert type(stream) is openai.Stream
+    assert 200 == stream.response.status_code
+    assert CHUNKS + 1 == len(list(stream))
+    assert {"completed": 1} == ends(watched)
+    assert 1 == watched.value("gen_ai_client_operation_time_to_first_chunk_seconds_count")
+    assert CHUNKS == watched.value("gen_ai_client_operation_time_per_output_chunk_seconds_count")
+    assert 5 == watched.value("gen_ai_client_token_usage_sum", gen_ai_token_type="output")
+    assert watched.value("llmvitals_usage_missing_total") is None
+
+
+def test_an_async_stream(watched, run):
+    """Without include_usage, the missing usage is counted and not guessed."""
+
+    async def read(client):
+        stream = await client.chat.completions.create(model="talker", messages=QUESTION, stream=True)
+        assert type(stream) is openai.AsyncStream
+        return [chunk async for chunk in stream]
+
+    assert CHUNKS == len(run(read))
+    assert {"completed": 1} == ends(watched)
+    assert 1 == watched.value("llmvitals_usage_missing_total", stream="true")
+    assert watched.value("gen_ai_client_token_usage_count") is None
+
+
+def test_streams_end_once_however_they_end(watched, client):
+    """By the context manager, by close, twice, dropped begun and dropped unread."""
+
+    def stream():
+        return client.chat.completions.create(model="talker", messages=QUESTION, stream=True)
+
+    with stream() as left:
+        next(left)
+    closed = stream()
+    closed.close()
+    closed.close()
+    begun = stream()
+    next(begun)
+    begun.response.close()
+    del begun
+    unread = stream()
+    unread.response.close()
+    del unread
+    gc.collect()  # The SDK's streams are cycles: their iterator is a method of theirs.
+
+    assert {"cancelled": 2, "abandoned": 2} == ends(watched)
+    assert 4 == durations(watched, error_type="")
+    assert 0 == watched.value("llmvitals_calls_in_flight")
+
+
+def test_async_streams_end_once_however_they_end(watched, run):
+    """By the context manager, by close and its alias."""
+
+    async def main(client):
+        async def stream():
+            return await client.chat.completions.create(model="talker", messages=QUESTION, stream=True)
+
+        async with await stream() as left:
+            await anext(left)
+        closed = await stream()
+        await closed.close()
+        await closed.close()
+
+    run(main)
+
+    assert {"cancelled": 2} == ends(watched)
+
+
+def test_errors_are_named_by_their_status(watched, client):
+    """And are the SDK's own, unchanged."""
+    with pytest.raises(openai.RateLimitError):
+        client.chat.completions.create(model="throttled", messages=QUESTION)
+
+    assert 1 == durations(watched, error_type="429")
+
+
+def test_an_error_amid_a_stream(watched, client):
+    """The chunks before it count."""
+    stream = client.chat.completions.create(model="broken", messages=QUESTION, stream=True)
+
+    with pytest.raises(openai.APIError):
+        list(stream)
+
+    assert {"error": 1} == ends(watched)
+    assert 1 == durations(watched, error_type="APIError")
+
+
+def test_a_server_that_is_away(watched):
+    """A connection that cannot be made is an error by its class."""
+    with (
+        openai.OpenAI(base_url="http://127.0.0.1:9/v1", api_key="none", max_retries=0) as client,
+        pytest.raises(openai.APIConnectionError),
+    ):
+        client.chat.completions.create(model="talker", messages=QUESTION)
+
+    assert 1 == durations(watched, error_type="APIConnectionError", server_port="9")
+
+
+def test_the_sdks_own_retries_are_one_call(watched, url, server):
+    """What it does inside is inside the duration."""
+    before = server.requests
+    with openai.OpenAI(base_url=url, api_key="none", max_retries=1) as client, pytest.raises(openai.RateLimitError):
+        client.chat.completions.create(model="throttled", messages=QUESTION)
+
+    assert 2 == server.requests - before
+    assert 1 == durations(watched)
+
+
+def test_inside_the_applications_call_nothing_is_counted_twice(watched, client):
+    """The SDK adds model, usage and stream to the call that the application made."""
+    with watched.call(provider="mine", model="talker"):
+        client.chat.completions.create(model="talker", messages=QUESTION)
+    with watched.call(provider="mine", model="talker") as call:
+        stream = client.chat.completions.create(model="talker", messages=QUESTION, stream=True)
+        assert CHUNKS == len(list(call.stream(stream)))
+    with watched.call(provider="mine", model="talker"):
+        client.embeddings.create(model="embedder", input="of another kind, so a call of its own")
+
+    assert 3 == durations(watched, gen_ai_provider_name="mine")
+    assert 1 == durations(watched, gen_ai_provider_name="primary", gen_ai_operation_name="embeddings")
+    assert 2 == durations(watched, gen_ai_provider_name="mine", gen_ai_response_model="talker-2026")
+    assert {"completed": 1} == ends(watched)
+
+
+def test_the_sdks_helpers_go_through_it(watched, client):
+    """`stream`, `parse` and raw responses are calls too."""
+    with client.chat.completions.stream(model="talker", messages=QUESTION) as events:
+        assert list(events)
+    client.chat.completions.parse(model="talker", messages=QUESTION)
+    raw = client.chat.completions.with_raw_response.create(model="talker", messages=QUESTION)
+
+    assert "Fine" == raw.parse().choices[0].message.content
+    assert 3 == durations(watched)
+
+
+def test_wrong_arguments_raise_as_before(watched, client):
+    """The SDK's own check speaks first."""
+    with pytest.raises(TypeError, match="Missing required arguments"):
+        client.chat.completions.create(model="talker")
+
+
+def test_without_vitals_nothing_happens(url):
+    """instrument() before start(): calls go through, unrecorded."""
+    llmvitals.instrument()
+    try:
+        with openai.OpenAI(base_url=url, api_key="none", max_retries=0) as client:
+            assert client.chat.completions.create(model="talker", messages=QUESTION)
+    finally:
+        llmvitals.uninstrument()
+
+
+def test_uninstrument_restores_exactly():
+    """The very same function objects; instrumenting twice wraps once."""
+    methods = [(owner, "create") for owner in (Completions, AsyncCompletions, Embeddings, AsyncEmbeddings)]
+    methods += [(Completions, "parse"), (AsyncCompletions, "parse")]
+    before = [vars(owner)[name] for owner, name in methods]
+
+    assert ("openai",) == llmvitals.instrument()
+    assert ("openai",) == llmvitals.instrument()
+    during = [vars(owner)[name] for owner, name in methods]
+    llmvitals.uninstrument()
+    llmvitals.uninstrument()
+
+    assert not set(map(id, before)) & set(map(id, during))
+    assert [inspect.iscoroutinefunction(function) for function in before] == [
+        inspect.iscoroutinefunction(function) for function in during
+    ]
+    assert [inspect.signature(function) for function in before] == [inspect.signature(function) for function in during]
+    assert before == [vars(owner)[name] for owner, name in methods]
+
+
+def test_a_wrapper_around_ours_stays_and_ours_steps_aside(watched, client, monkeypatch):
+    """Somebody else's patch on top is not undone."""
+    ours = Completions.create
+
+    def around(self, **kwargs):
+        return ours(self, **kwargs)
+
+    monkeypatch.setattr(Completions, "create", around)
+
+    llmvitals.uninstrument()
+
+    assert around is Completions.create
+    assert client.chat.completions.create(model="talker", messages=QUESTION)
+    assert durations(watched) is None
