@@ -1,6 +1,7 @@
 import threading
 from collections import OrderedDict
 from dataclasses import dataclass
+from typing import Literal
 
 from llmvitals.agent._protocol import Result
 
@@ -28,17 +29,18 @@ class Results:
         self._entries: OrderedDict[str, _Entry] = OrderedDict()
         self._lock = threading.Lock()
 
-    def begin(self, attempt_id: str) -> bool:
-        """Claim an attempt. False when it was seen before; a result that is there is then told again."""
+    def begin(self, attempt_id: str) -> Literal["new", "under way", "known"]:
+        """Claim an attempt, unless it was seen before: then it waits or runs, or its result is told again."""
         with self._lock:
             entry = self._entries.get(attempt_id)
             if entry is None:
                 self._entries[attempt_id] = _Entry()
                 self._trim()
-                return True
-            if entry.result is not None:
-                entry.acknowledged, entry.next_try = False, 0.0
-            return False
+                return "new"
+            if entry.result is None:
+                return "under way"
+            entry.acknowledged, entry.next_try = False, 0.0
+            return "known"
 
     def finish(self, result: Result) -> None:
         with self._lock:

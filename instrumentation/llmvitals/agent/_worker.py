@@ -77,8 +77,10 @@ class Worker:
         """Queue the command, refuse it, or, where its attempt id was seen before, let its result be told again."""
         known = self._actions.get(command.verb)
         verb = known.name if known is not None else "unknown"
-        if not self._results.begin(command.attempt_id):
-            self._count(verb, "repeated")
+        seen = self._results.begin(command.attempt_id)
+        if seen != "new":
+            if seen == "known":
+                self._count(verb, "repeated")
             return
         if isinstance(command, Malformed):
             self._refuse(command, verb, "bad_parameters", command.problem)
