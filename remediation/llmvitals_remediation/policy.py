@@ -190,6 +190,7 @@ class PolicySource:
         raw = _read(self._path)
         self.policy = _parse(self._path, raw)
         self._seen: bytes | None = raw
+        self._refused = False
 
     def poll(self) -> Policy | PolicyError | None:
         """Look at the file: the new policy when it changed and is good, the error (once) when it is bad, else None."""
@@ -199,6 +200,7 @@ class PolicySource:
             if self._seen is None:
                 return None
             self._seen = None
+            self._refused = True
             return error
         if raw == self._seen:
             return None
@@ -206,9 +208,12 @@ class PolicySource:
         try:
             policy = _parse(self._path, raw or b"")
         except PolicyError as error:
+            self._refused = True
             return error
-        if policy.hash == self.policy.hash:
+        # The old text, put back after a bad one, is news too: the refusal is over.
+        if policy.hash == self.policy.hash and not self._refused:
             return None
+        self._refused = False
         self.policy = policy
         return policy
 

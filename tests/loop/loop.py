@@ -2,11 +2,12 @@
 
 import contextlib
 import json
+import sqlite3
 import sys
-import time
 import urllib.parse
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
 from tests import servers
@@ -50,7 +51,6 @@ class Loop:
     shops: list[Shop]
     policy: Path
     allotted: int = 0
-    runs: int = field(default=0)
 
     @property
     def url(self) -> str:
@@ -59,7 +59,6 @@ class Loop:
     @contextlib.contextmanager
     def remediation(self, *, crash_at: str | None = None, ready: str = "/readyz") -> Iterator[Server]:
         """The service as a process of its own, on the same port and database each time."""
-        self.runs += 1
         with servers.server(
             self.command(),
             port=self.port,
@@ -133,6 +132,17 @@ class Loop:
 
         return eventually(ask, seconds=seconds, every=0.1, what="the end of the incident")
 
+    def is_over(self, shop: Shop) -> bool:
+        """Whether the word that the shop's alert is over was delivered: then no echo of it meets the next test."""
+        with contextlib.closing(
+            sqlite3.connect(f"file:{self.folder / 'remediation.db'}?mode=ro", uri=True)
+        ) as database:
+            rows = database.execute("SELECT labels FROM alert_events WHERE status = 'resolved'").fetchall()
+        return any(json.loads(labels)["instance"] == shop.instance for (labels,) in rows)
+
+    def wait_until_over(self, shop: Shop) -> None:
+        eventually(lambda: self.is_over(shop), seconds=20, what="the end of the alert")
+
     def agent_is_connected(self, shop: Shop) -> bool:
         return f"shop@{shop.instance}" in json.dumps(self.api("status").json())
 
@@ -192,14 +202,4 @@ def loop(folder: Path, *, shops: int) -> Iterator[Loop]:
 
 def seconds_between(start: str, end: str) -> float:
     """Between two times of the API."""
-    return (_moment(end) - _moment(start)).total_seconds()
-
-
-def _moment(text: str):
-    from datetime import datetime
-
-    return datetime.fromisoformat(text)
-
-
-def now() -> float:
-    return time.time()
+    return (datetime.fromisoformat(end) - datetime.fromisoformat(start)).total_seconds()

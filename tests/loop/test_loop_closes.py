@@ -12,6 +12,7 @@ def test_a_gauge_fault_is_alerted_acted_on_proved_and_closed(stack):
         stack.wait_until_known(shop)
         shop.crowd(30)
         incident = stack.closed(shop)
+        stack.wait_until_over(shop)
 
     (attempt,) = incident["attempts"]
     assert ("remediated", "effective", "shed_users") == (incident["outcome"], attempt["verdict"], attempt["verb"])
