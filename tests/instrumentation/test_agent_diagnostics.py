@@ -61,7 +61,7 @@ def test_the_profile_tells_work_from_waiting(running):
     told = profile_cpu(0.5, threading.Event())
 
     assert "busy_loop" == told["functions"][0]["function"]
-    assert told["samples"] > 10
+    assert told["samples"] >= 3
     assert any("busy_loop" in stack["stack"] for stack in told["stacks"])
     if told["clock"] == "cpu":
         assert 0.1 < sum(stack["seconds"] for stack in told["stacks"]) < 2

@@ -361,6 +361,20 @@ def test_closing_puts_leases_back(app, service, token_file):
     assert 300 == app.ttl
 
 
+def test_a_closed_agent_can_be_started_again(app, service, token_file):
+    """As in a child process, or after a change of the settings."""
+    app.agent.start(service.url, token_file, agent_id="test")
+    with pytest.raises(RuntimeError, match="started already"):
+        app.agent.start(service.url, token_file, agent_id="test")
+    app.agent.close()
+    app.agent.start(service.url, token_file, agent_id="again")
+    service.wait(lambda: service.hellos and service.hellos[-1]["agent_id"] == "again")
+    service.send("profile_cpu", {"seconds": 0.3}, attempt_id="p")
+    service.wait(lambda: service.results)
+
+    assert service.results[0]["result"]["seconds"] >= 0.3
+
+
 # --- the HTTP client --------------------------------------------------------------------------------------------------
 
 

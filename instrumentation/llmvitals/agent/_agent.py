@@ -57,6 +57,8 @@ class Agent:
         self._builtins = Builtins(self.reach, self._tunables, self._profiles, self._leases)
         self._actions = Actions(self._builtins.actions, NAMES)
         self._threads: _Threads | None = None
+        # The labels of this agent in a parent process, still in the child's copy of the metrics.
+        self._stale_info: tuple[str, str, str] | None = None
         self._lock = threading.Lock()
         self._begin()
         _agents.add(self)
@@ -147,6 +149,11 @@ class Agent:
             if self._threads is not None:
                 raise RuntimeError("the agent is started already")
             self._agent_id = agent_id
+            self._builtins.stopping.clear()
+            _agents.add(self)
+            if self._stale_info is not None:
+                self._recorder.forget(catalogue.AGENT_INFO, *self._stale_info)
+                self._stale_info = None
             # One session a thread: a result must not wait for the end of a poll.
             polling, telling = Controller(url, token_file), Controller(url, token_file)
             teller = Teller(telling, self._results, self._clock, agent_id=agent_id, boot_id=self.boot_id)
@@ -219,7 +226,8 @@ class Agent:
         self._actions.after_fork()
         self._builtins.stopping = threading.Event()
         if had_threads:
-            self._recorder.forget(catalogue.AGENT_INFO, self._agent_id, self.boot_id, self._service)
+            # Taken off the metrics when the child starts: here another thread may have left the recorder locked.
+            self._stale_info = (self._agent_id, self.boot_id, self._service)
         self._started_at = time.time()
         self._begin()
         if len(self._leases):
