@@ -70,6 +70,7 @@ class Vitals:
         self._health_checks = HealthChecks(self.recorder)
         self._loops = LoopWatches(self.recorder)
         self._memory: Memory | None = None
+        self._users: Users[Any] | None = None
         self.agent = Agent(self.recorder, service=service, profile=profile, on_command=on_command)
         self.agent.reach.caches = self._caches
         self.agent.reach.breakers = self._breakers
@@ -151,7 +152,7 @@ class Vitals:
         users: Users[Any] = Users(
             self.recorder, max_active=max_active, idle_seconds=idle_seconds, enforce=enforce, on_evict=on_evict
         )
-        self.agent.reach.users = users
+        self._users = self.agent.reach.users = users
         return users
 
     def pool(self, name: str, *, max_size: int, close_idle: Callable[[], int | None] | None = None) -> Pool:
@@ -230,6 +231,28 @@ class Vitals:
     def profile(self, name: str, values: Mapping[str, Any]) -> None:
         """Name a set of values for tunables, all registered before."""
         self.agent.profile(name, values)
+
+    # --- One look -------------------------------------------------------------------------------------------------
+
+    def summary(self) -> dict[str, Any]:
+        """How the application is, in one piece that is ready for JSON; what it does not use is left out.
+
+        ``healthy`` is false while a health check fails or a breaker is not closed.
+        """
+        checks = self._health_checks.summary()
+        breakers = {name: breaker.state for name, breaker in self._breakers.items()}
+        parts: dict[str, Any] = {
+            "checks": checks,
+            "breakers": breakers,
+            "users": self._users.summary() if self._users is not None else {},
+            "caches": self._caches.summary(),
+            "pools": self._pools.summary(),
+            "memory": self._memory.summary() if self._memory is not None else {},
+        }
+        failing = [name for name, check in checks.items() if check["healthy"] is False]
+        failing += [name for name, state in breakers.items() if state != "closed"]
+        used = {name: part for name, part in parts.items() if part}
+        return {"service": self.service, "healthy": not failing, "failing": failing, **used}
 
     # --- Life -----------------------------------------------------------------------------------------------------
 

@@ -1,7 +1,9 @@
 import re
+import subprocess
 
 import pytest
 from prometheus_client import CollectorRegistry
+from tests.servers import program
 
 from llmvitals import catalogue
 from llmvitals._recording import Recorder
@@ -49,3 +51,17 @@ def test_a_family_is_exposed_under_its_name_and_type(family):
 
     assert f"# TYPE {family.name} {family.type}\n" in text
     assert not re.search(r'le="\d+"', text)
+
+
+@pytest.mark.stack
+def test_promtool_has_nothing_to_say():
+    """Names, types and help pass Prometheus' own check."""
+    recorder = Recorder(CollectorRegistry())
+    for family in catalogue.FAMILIES:
+        recorder.child(family, *("x" for _ in family.labels))
+
+    checked = subprocess.run(
+        [program("promtool"), "check", "metrics"], input=encode(recorder.registry), capture_output=True, check=False
+    )
+
+    assert (0, b"", b"") == (checked.returncode, checked.stdout, checked.stderr)

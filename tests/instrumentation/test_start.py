@@ -176,6 +176,23 @@ def test_every_idea_is_offered(vitals, tmp_path):
     assert vitals.metrics_port is None
 
 
+def test_the_summary_says_how_the_application_is(vitals):
+    """Ready for JSON; a failing check or an open breaker makes it unhealthy, by name."""
+    vitals.users(max_active=2).get_or_create("somebody", dict)
+    check = vitals.health_check("database", lambda: False)
+    assert {"service": "test", "healthy": True, "failing": []}.items() <= vitals.summary().items()
+
+    check.run_once()
+    vitals.breaker("llm").force_open()
+
+    summary = json.loads(json.dumps(vitals.summary()))
+    assert not summary["healthy"]
+    assert ["database", "llm"] == summary["failing"]
+    assert {"llm": "open"} == summary["breakers"]
+    assert 1 == summary["users"]["active"]
+    assert "caches" not in summary
+
+
 def test_importing_is_light():
     """No SDK, no HTTP client and nothing for the host is imported before it is used."""
     program = (

@@ -1,9 +1,12 @@
 import asyncio
 import gc
+import threading
 import types
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator
 
 import pytest
+
+from llmvitals import catalogue
 
 
 @pytest.fixture(name="watched")
@@ -363,6 +366,28 @@ def test_a_stream_dropped_in_a_cycle_is_abandoned(vitals, watched):
     gc.collect()
 
     assert before is None
+    assert {"abandoned": 1} == ends(vitals)
+
+
+def test_collecting_a_stream_inside_a_metrics_lock_does_not_wait_for_it(vitals, watched):
+    """The collector may run in the middle of anything, also of recording itself."""
+    with vitals.call(provider="primary", model="talker"):
+        pass
+    holder = [watched(numbers())]
+    holder.append(holder)
+    next(holder[0])
+    del holder
+    duration = vitals.recorder.child(catalogue.CALL_DURATION, "chat", "primary", "talker", "", "", "", "")
+    collected = threading.Event()
+
+    def collect():
+        with duration._sum._lock, vitals.recorder._lock:
+            gc.collect()
+        collected.set()
+
+    threading.Thread(target=collect, daemon=True).start()
+
+    assert collected.wait(10)
     assert {"abandoned": 1} == ends(vitals)
 
 

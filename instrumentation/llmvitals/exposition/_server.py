@@ -135,6 +135,9 @@ class Server:
         """In a forked child: let go of the port, which would else stay taken when the parent has gone."""
         for end in (self._listener, self._waker, self._wakened):
             end.close()
+        # A new one: the old one's lock may be held by a thread that does not exist here.
+        self._closed = threading.Event()
+        self._closed.set()
 
     def forget(self, connection: "_Connection") -> None:
         with self._lock:
@@ -214,6 +217,9 @@ class _Connection:
                     first = False
         except OSError:  # The client went away or did not read its answer in time.
             return
+        except Exception:
+            # Nothing of a scrape may reach the application's own threading.excepthook.
+            log.exception("llmvitals: a scrape failed")
         finally:
             self._server.forget(self)
 
