@@ -54,6 +54,8 @@ def _targets(settings: Settings) -> dict[str, list[dict[str, object]]]:
         "remediation": [group("REMEDIATION")],
         "prometheus": [group("PROMETHEUS")],
         "alertmanager": [group("ALERTMANAGER")],
+        # None of its own; without the folder, Prometheus would complain of it for ever.
+        "llm-servers": [],
     }
 
 

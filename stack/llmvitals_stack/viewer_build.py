@@ -1,9 +1,13 @@
 """Builds the dashboard viewer where there is Node.js, once: the result is kept until a source changes."""
 
+import contextlib
+import fcntl
 import hashlib
+import os
 import re
 import shutil
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 OLDEST_NODE = 20
@@ -14,6 +18,13 @@ _STAMP = ".built-from"
 def ensure_built(root: Path) -> Path | str:
     """The folder with the built viewer of the repository at *root*, or the reason why there is none."""
     viewer = root / "grafana" / "viewer"
+    if not (viewer / "package.json").is_file():
+        return f"{viewer} is missing: this is no whole checkout"
+    with _alone(viewer):
+        return _build(root, viewer)
+
+
+def _build(root: Path, viewer: Path) -> Path | str:
     dist = viewer / "dist"
     wanted = fingerprint(root)
     if (dist / "index.html").is_file() and _read(dist / _STAMP) == wanted:
@@ -40,6 +51,17 @@ def fingerprint(root: Path) -> str:
     viewer = root / "grafana" / "viewer"
     sources = [p for p in viewer.iterdir() if p.is_file()] + [p for p in (viewer / "src").rglob("*") if p.is_file()]
     return _digest([*sources, root / "grafana" / "provisioning" / "datasources" / "prometheus.yml"], root)
+
+
+@contextlib.contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Waits for another build of the same folder: two at once would tear each other's modules out."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def _digest(paths: list[Path], root: Path) -> str:
