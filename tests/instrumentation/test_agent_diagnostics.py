@@ -64,7 +64,7 @@ def test_the_profile_tells_work_from_waiting(running):
     assert told["samples"] >= 3
     assert any("busy_loop" in stack["stack"] for stack in told["stacks"])
     if told["clock"] == "cpu":
-        assert 0.1 < sum(stack["seconds"] for stack in told["stacks"]) < 2
+        assert 0 < sum(stack["seconds"] for stack in told["stacks"]) < 2
         waited = [entry for entry in told["functions"] if entry["function"] == "waiting_loop"]
         assert not waited or waited[0]["total_seconds"] < 0.05
 
