@@ -150,6 +150,7 @@ class Holder:
             "closed",
             reason=reason,
             outcome="escalated" if escalated else "remediated",
+            spent=escalated,
             failed=False,
             columns={"lease_id": None, "lease_renew_at": None, "released_at": released},
         )

@@ -7,9 +7,10 @@ from llmvitals_remediation.clock import Clock
 from llmvitals_remediation.errors import SourceError
 from llmvitals_remediation.policy import Policy
 from llmvitals_remediation.promql import UP
-from llmvitals_remediation.records import Opening
+from llmvitals_remediation.records import KnownAlert, Opening
 from llmvitals_remediation.store import Store
 from llmvitals_remediation.triage import openings
+from llmvitals_remediation.verifier import probe
 from llmvitals_remediation.view import View
 
 _log = logging.getLogger(__name__)
@@ -58,6 +59,20 @@ class Reconciler:
             self._forget_at = self._clock.monotonic() + _FORGET_EVERY_SECONDS
             self._store.forget(bodies_days=policy.bodies_days, events_days=policy.events_days)
 
+    def _is_trouble(self, opening: Opening, policy: Policy, view: View) -> bool:
+        """False for an alert that only looks back on what was remediated: the probe says that all is well."""
+        if self._store.last_outcome(opening) != "remediated":
+            return True
+        found = probe(
+            policy.handlers[opening.handler].precondition,
+            view,
+            alerts=[KnownAlert(opening.fingerprint, opening.starts_at, opening.labels, opening.received_at, None)],
+            job=opening.service,
+            instance=opening.instance,
+            incident_at=opening.starts_at,
+        )
+        return found.finding == "unhealthy"
+
     def _open_missing(self, policy: Policy, view: View) -> int:
         """Open what fires and has no incident; returns how many of them no webhook had told of."""
         now = self._clock.now()
@@ -81,7 +96,7 @@ class Reconciler:
                     controls=controls,
                     source="reconciler",
                 )
-                if (opening.handler, opening.target) not in active
+                if (opening.handler, opening.target) not in active and self._is_trouble(opening, policy, view)
             ]
         if not missing:
             return 0

@@ -66,12 +66,7 @@ def open_or_attach(connection: sqlite3.Connection, opening: Opening, now: float)
     if row is not None:
         _attach(connection, row["id"], opening, now)
         return "attached", row["id"]
-    last = connection.execute(
-        "SELECT i.outcome, i.spent, i.closed_at FROM incident_alerts a JOIN incidents i ON i.id = a.incident_id"
-        " WHERE a.fingerprint = ? AND a.starts_at = ? AND i.handler = ? AND i.target = ?"
-        " ORDER BY i.closed_at DESC LIMIT 1",
-        (opening.fingerprint, opening.starts_at, opening.handler, opening.target),
-    ).fetchone()
+    last = last_of(connection, opening)
     if last is not None and (
         last["spent"] or (last["outcome"] == "remediated" and now < last["closed_at"] + opening.cooldown_seconds)
     ):
@@ -109,6 +104,17 @@ def open_or_attach(connection: sqlite3.Connection, opening: Opening, now: float)
         alert=opening.labels["alertname"],
     )
     return "opened", incident_id
+
+
+def last_of(connection: sqlite3.Connection, opening: Opening) -> sqlite3.Row | None:
+    """The latest closed incident of the same episode of the same alert."""
+    row: sqlite3.Row | None = connection.execute(
+        "SELECT i.outcome, i.spent, i.closed_at FROM incident_alerts a JOIN incidents i ON i.id = a.incident_id"
+        " WHERE a.fingerprint = ? AND a.starts_at = ? AND i.handler = ? AND i.target = ? AND i.state = 'closed'"
+        " ORDER BY i.closed_at DESC LIMIT 1",
+        (opening.fingerprint, opening.starts_at, opening.handler, opening.target),
+    ).fetchone()
+    return row
 
 
 def _attach(connection: sqlite3.Connection, incident_id: str, opening: Opening, now: float) -> None:

@@ -185,6 +185,15 @@ class Store:
     def knows(self, fingerprint: str, starts_at: float) -> bool:
         return self._read(lambda c: _deliveries.known(c, fingerprint, starts_at))
 
+    def last_outcome(self, opening: Opening) -> str | None:
+        """How the latest incident of the same episode of the same alert ended."""
+
+        def query(connection: sqlite3.Connection) -> str | None:
+            row = _incidents.last_of(connection, opening)
+            return None if row is None else str(row["outcome"])
+
+        return self._read(query)
+
     def active(self, *, due_at: float | None = None) -> list[Incident]:
         return self._read(lambda c: _incidents.active(c, due_at=due_at))
 
