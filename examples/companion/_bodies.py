@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import math
 from typing import Any, cast, get_args
@@ -17,6 +18,8 @@ MAX_ATTACHMENT_BYTES = 8 * 1024 * 1024
 # JSON may write a character as six: a body of the largest message and attachment, escaped a good deal, still fits.
 MAX_BODY_BYTES = 24 * 1024 * 1024
 MAX_USER_CHARACTERS = 64
+# Parsing more than this would hold up the loop for milliseconds.
+_BRIEF_BYTES = 256 * 1024
 
 
 class BadInputError(Exception):
@@ -34,6 +37,8 @@ async def read_object(request: Request, *, limit: int = MAX_BODY_BYTES) -> dict[
         body += chunk
         if len(body) > limit:
             raise BadInputError(413, f"the body is larger than {limit} bytes")
+    if len(body) > _BRIEF_BYTES:
+        return await asyncio.to_thread(parse_object, bytes(body))
     return parse_object(bytes(body))
 
 

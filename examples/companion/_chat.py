@@ -18,7 +18,7 @@ from companion._llm import LLM, Answer
 from companion._settings import Settings
 from companion._store import Exchange, Store
 from companion._tuning import Tuning
-from llmvitals import Vitals
+from llmvitals import Operation, Vitals
 
 __all__ = ["Chat", "Mode", "Piece", "Question", "Reply"]
 
@@ -118,8 +118,9 @@ class Chat:
     async def reply(self, question: Question) -> Reply:
         """The whole answer. Raises the errors of `LLM.answer`."""
         begun = time.monotonic()
-        async with self._vitals.operation(question.mode, target_seconds=TARGET_SECONDS[question.mode]):
+        async with self._operation(question.mode) as operation:
             prompt = await self._prompt(question)
+            operation.note(model=prompt.model, asked_first=self._tuning.provider, max_tokens=prompt.max_tokens)
             answer = self._cached(prompt)
             cached = answer is not None
             if answer is None:
@@ -129,8 +130,9 @@ class Chat:
     async def stream(self, question: Question) -> AsyncGenerator[Piece | Reply, None]:
         """Pieces, then the Reply that they make. Raises the errors of `LLM.stream`."""
         begun = time.monotonic()
-        async with self._vitals.operation(question.mode, target_seconds=TARGET_SECONDS[question.mode]):
+        async with self._operation(question.mode) as operation:
             prompt = await self._prompt(question)
+            operation.note(model=prompt.model, asked_first=self._tuning.provider, max_tokens=prompt.max_tokens)
             answer = self._cached(prompt)
             cached = answer is not None
             if answer is not None:
@@ -167,6 +169,9 @@ class Chat:
             self._responses[prompt.cache_key] = await self._llm.answer(prompt.model, prompt.messages, prompt.max_tokens)
             warmed += 1
         return {"questions": len(questions), "warmed": warmed}
+
+    def _operation(self, mode: Mode) -> Operation:
+        return self._vitals.operation(mode, target_seconds=TARGET_SECONDS[mode])
 
     async def _prompt(self, question: Question) -> _Prompt:
         messages: list[Any] = [{"role": "system", "content": _SYSTEM[question.mode]}]

@@ -34,6 +34,7 @@ __all__ = ["serve"]
 log = logging.getLogger("companion")
 
 _GRACE_SECONDS = 5
+_LOOPBACK = frozenset({"127.0.0.1", "localhost", "[::1]", "::1"})
 
 
 async def serve(settings: Settings) -> None:
@@ -45,8 +46,7 @@ async def serve(settings: Settings) -> None:
         ledger = EffectLedger(settings.data_dir / "effects.jsonl")
         stack.callback(ledger.close)
         vitals = _start_vitals(settings, ledger)
-        # The agent's thread may be waiting for the loop: it is not stopped from the loop's own thread.
-        stack.push_async_callback(asyncio.to_thread, vitals.close)
+        stack.callback(vitals.close)
         app = await stack.enter_async_context(_assembled(settings, vitals, ledger))
         config = uvicorn.Config(
             app,
@@ -62,6 +62,8 @@ async def serve(settings: Settings) -> None:
         server = _Server(config)
         begun = _stop_on_signals(server)
         log.info("companion on http://%s:%d", settings.host, listening.getsockname()[1])
+        if settings.demo_faults:
+            log.warning("--demo-faults: whoever reaches this port can crash the companion, by POST to /demo/crash")
         await server.serve(sockets=[listening])
     log.info("companion stopped in %.1f s", time.monotonic() - (begun[0] if begun else time.monotonic()))
 
@@ -87,7 +89,9 @@ async def _assembled(settings: Settings, vitals: Vitals, ledger: EffectLedger) -
         _offer(settings, vitals, llm, chat, store)
         summary = Summary(vitals, settings, tuning, llm, chat)
         routes = [sockets.route(), *(demo_routes(chat, ledger) if settings.demo_faults else [])]
-        yield application(chat, routes, summary.as_json)
+        yield application(chat, routes, summary.as_json, hosts=_LOOPBACK if settings.host in _LOOPBACK else None)
+        # Nothing may be asked of what is being taken apart; the agent's thread may be waiting for this loop.
+        await asyncio.to_thread(vitals.close)
 
 
 def _offer(settings: Settings, vitals: Vitals, llm: LLM, chat: Chat, store: Store) -> None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from companion._chat import TARGET_SECONDS, Chat
@@ -28,6 +28,11 @@ _READ = {
 }
 
 
+_Read = Mapping[str, list[tuple[dict[str, str], float]]]
+
+_WINDOW_SECONDS = 60.0
+
+
 class Summary:
     """Reads the figures that /metrics shows, so that the two never disagree."""
 
@@ -38,13 +43,15 @@ class Summary:
         self._llm = llm
         self._chat = chat
         self._started = time.monotonic()
+        self._operations = {mode: _Operation(target) for mode, target in TARGET_SECONDS.items()}
 
     async def as_json(self) -> Mapping[str, object]:
         read = await asyncio.to_thread(self._samples)
         breakers = self._llm.breaker_states()
         checks = {labels["check"]: value == 1 for labels, value in read["llmvitals_health_check_status"]}
         users = {"active": self._chat.users, "limit": self._settings.users_max_active}
-        operations = _operations(read)
+        now = time.monotonic()
+        operations = {mode: kept.look(_counts(mode, now, read)) for mode, kept in self._operations.items()}
         slow = any(operation["slow_ratio"] > 0.05 for operation in operations.values())
         down = [provider for provider in breakers if not checks.get(f"llm_{provider}", True)]
         if len(down) == len(breakers) or not checks.get("database", True):
@@ -71,7 +78,7 @@ class Summary:
             "tunables": asdict(self._tuning),
         }
 
-    def _samples(self) -> dict[str, list[tuple[dict[str, str], float]]]:
+    def _samples(self) -> _Read:
         samples: dict[str, list[tuple[dict[str, str], float]]] = defaultdict(list)
         for family in self._vitals.registry.collect():
             if family.name in _READ:
@@ -80,32 +87,56 @@ class Summary:
         return samples
 
 
-def _operations(read: Mapping[str, list[tuple[dict[str, str], float]]]) -> dict[str, dict[str, Any]]:
-    operations: dict[str, dict[str, Any]] = {}
-    for mode, target in TARGET_SECONDS.items():
-        levels = {
-            labels["level"]: int(value)
-            for labels, value in read["llmvitals_operations_total"]
-            if labels["operation"] == mode
+@dataclass(frozen=True, slots=True)
+class _Counts:
+    """What an operation had come to at one moment since the start."""
+
+    at: float
+    count: float = 0.0
+    seconds: float = 0.0
+    slow: float = 0.0
+
+
+class _Operation:
+    """One operation's last minute, told by counts that were kept at earlier looks."""
+
+    def __init__(self, target_seconds: float) -> None:
+        self._target_seconds = target_seconds
+        self._looks: deque[_Counts] = deque([_Counts(time.monotonic())])
+
+    def look(self, now: _Counts) -> dict[str, Any]:
+        self._looks.append(now)
+        # The oldest that is kept is the newest of those a minute old: from there to now is the last minute.
+        while len(self._looks) > 1 and self._looks[1].at <= now.at - _WINDOW_SECONDS:
+            self._looks.popleft()
+        before = self._looks[0]
+        count = now.count - before.count
+        return {
+            "target_seconds": self._target_seconds,
+            "count": int(now.count),
+            "recent": int(count),
+            "mean_seconds": round((now.seconds - before.seconds) / count, 3) if count else None,
+            "slow_ratio": round((now.slow - before.slow) / count, 4) if count else 0.0,
         }
-        count = sum(levels.values())
-
-        def total(name: str, mode: str = mode) -> float:
-            return sum(value for labels, value in read[name] if labels["operation"] == mode)
-
-        seconds = total("llmvitals_operation_duration_seconds_sum")
-        counted = total("llmvitals_operation_duration_seconds_count")
-        operations[mode] = {
-            "target_seconds": target,
-            "count": count,
-            "mean_seconds": round(seconds / counted, 3) if counted else None,
-            "levels": levels,
-            "slow_ratio": round((levels.get("slow", 0) + levels.get("critical", 0)) / count, 4) if count else 0.0,
-        }
-    return operations
 
 
-def _hit_ratio(read: Mapping[str, list[tuple[dict[str, str], float]]]) -> float | None:
+def _counts(mode: str, at: float, read: _Read) -> _Counts:
+    def total(name: str, levels: frozenset[str] | None = None) -> float:
+        return sum(
+            value
+            for labels, value in read[name]
+            if labels["operation"] == mode and (levels is None or labels["level"] in levels)
+        )
+
+    return _Counts(
+        at,
+        total("llmvitals_operation_duration_seconds_count"),
+        total("llmvitals_operation_duration_seconds_sum"),
+        total("llmvitals_operations_total", frozenset({"slow", "critical"})),
+    )
+
+
+def _hit_ratio(read: _Read) -> float | None:
     found = {
         labels["result"]: value
         for labels, value in read["llmvitals_cache_requests_total"]

@@ -25,7 +25,7 @@ __all__ = ["application"]
 
 _STOPPING = "the companion is stopping, ask again in a moment"
 _STATIC = Path(__file__).parent / "static"
-_FILES = {"/": "page.html", "/page.js": "page.js", "/page.css": "page.css"}
+_FILES = {"/": "page.html", "/page.js": "page.js", "/page.css": "page.css", "/icon.svg": "icon.svg"}
 _HEADERS = {
     "content-security-policy": "default-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'self'",
     "x-content-type-options": "nosniff",
@@ -34,9 +34,17 @@ _HEADERS = {
 
 
 def application(
-    chat: Chat, routes: list[BaseRoute], summary: Callable[[], Awaitable[Mapping[str, object]]]
+    chat: Chat,
+    routes: list[BaseRoute],
+    summary: Callable[[], Awaitable[Mapping[str, object]]],
+    *,
+    hosts: frozenset[str] | None,
 ) -> Starlette:
-    """All routes of the companion: these, and the *routes* of its other sides."""
+    """
+    All routes of the companion: these, and the *routes* of its other sides.
+
+    *hosts* are the names under which it may be addressed, None for any.
+    """
 
     async def say(request: Request) -> Response:
         asked = question(await read_object(request))
@@ -75,7 +83,7 @@ def application(
             *(Route(path, file, methods=["GET"]) for path in _FILES),
             *routes,
         ],
-        middleware=[Middleware(_SameOrigin)],
+        middleware=[Middleware(_Trusted, hosts=hosts)],
         exception_handlers={
             BadInputError: _bad_input,
             UnavailableError: _unavailable,
@@ -121,18 +129,29 @@ class _Events(StreamingResponse):
                 await send({"type": "http.response.body", "body": _error(_STOPPING).encode(), "more_body": False})
 
 
-class _SameOrigin:
-    """Refuses what another site's page sends through a browser of this machine; programs send no Origin."""
+class _Trusted:
+    """
+    Refuses what another site's page sends through a browser of this machine.
 
-    def __init__(self, app: ASGIApp) -> None:
+    Such a page gives itself away by its Origin, or, when its name was made to resolve to this machine, by its Host.
+    Programs send no Origin.
+    """
+
+    def __init__(self, app: ASGIApp, hosts: frozenset[str] | None) -> None:
         self._app = app
+        self._hosts = hosts
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] in {"http", "websocket"}:
             headers = HTTPConnection(scope).headers
-            origin = headers.get("origin")
-            if origin is not None and urlsplit(origin).netloc != headers.get("host"):
-                await JSONResponse({"error": f"requests from {origin[:200]} are not taken"}, 403)(scope, receive, send)
+            host, origin = headers.get("host", ""), headers.get("origin")
+            if self._hosts is not None and host.rpartition(":")[0] not in self._hosts and host not in self._hosts:
+                refusal = JSONResponse({"error": f"this is not {host[:200]}"}, 421)
+                await refusal(scope, receive, send)
+                return
+            if origin is not None and urlsplit(origin).netloc != host:
+                refusal = JSONResponse({"error": f"requests from {origin[:200]} are not taken"}, 403)
+                await refusal(scope, receive, send)
                 return
         await self._app(scope, receive, send)
 

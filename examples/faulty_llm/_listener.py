@@ -62,11 +62,10 @@ class Listener:
         for listening in server.servers:
             listening.close()
         self._socket = _bound(self._host, self.port)
+        # What was being served notices that its client is gone, and ends.
         for connection in list(server.server_state.connections):
             if connection.transport is not None:
                 connection.transport.abort()
-        for task in list(server.server_state.tasks):
-            task.cancel()
         server.should_exit = server.force_exit = True
         await running
 

@@ -20,6 +20,7 @@ class Faulty:
     providers: dict[str, str]
     control: str
     process: subprocess.Popen[str]
+    log: Path
 
     def url(self, provider: str = "primary") -> str:
         return f"{self.providers[provider]}/v1"
@@ -52,7 +53,8 @@ def faulty_llm(*arguments: str, log: Path) -> Iterator[Faulty]:
         process = subprocess.Popen([*command, *arguments], stdout=subprocess.PIPE, stderr=errors, text=True)
     try:
         told = _addresses(process, log)
-        yield Faulty({name: url.removesuffix("/v1") for name, url in told.items()}, told.pop("control"), process)
+        control = told.pop("control")
+        yield Faulty({name: url.removesuffix("/v1") for name, url in told.items()}, control, process, log)
     finally:
         process.terminate()
         try:

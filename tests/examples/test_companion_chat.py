@@ -146,11 +146,12 @@ def test_hostile_bodies(running, faulty, body, status, says):
 
 
 def test_other_sites_are_refused(running):
-    """A page of another origin cannot make a browser talk to the companion."""
+    """Neither a page of another origin nor one whose name resolves to this machine can talk to the companion."""
     answer = request(f"{running.url}/demo/crash", method="POST", headers={"Origin": "https://evil.example"})
 
     assert 403 == answer.status
-    assert 200 == request(f"{running.url}/healthz").status
+    assert 421 == request(f"{running.url}/v1/summary", headers={"Host": "evil.example:8080"}).status
+    assert 200 == request(f"{running.url}/v1/summary", headers={"Origin": running.url}).status
 
 
 @pytest.mark.parametrize(

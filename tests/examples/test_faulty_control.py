@@ -135,6 +135,7 @@ def test_orderly_end_with_a_stream_open(tmp_path):
 
         assert 0 == faulty.process.wait(5)
         hanging.wait(5)
+        assert "Traceback" not in faulty.log.read_text()
 
 
 @pytest.mark.parametrize(

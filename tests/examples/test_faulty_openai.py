@@ -144,6 +144,7 @@ def test_refuse_cuts_a_running_stream(client, faulty):
 
         with pytest.raises(openai.APIConnectionError):
             list(stream)
+    assert "Traceback" not in faulty.log.read_text()
 
 
 def test_stall_in_mid_stream(client, faulty):

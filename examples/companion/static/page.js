@@ -100,7 +100,7 @@ function show(summary) {
   $("status").className = summary.status;
   $("status-text").textContent = WORDS[summary.status];
   $("operations").replaceChildren(...Object.entries(summary.operations).map(([mode, found]) => row([
-    [mode], [String(found.count)], [seconds(found.mean_seconds)], [seconds(found.target_seconds)],
+    [mode], [String(found.recent)], [seconds(found.mean_seconds)], [seconds(found.target_seconds)],
     [percent(found.slow_ratio), found.slow_ratio > 0.05 ? "warn" : ""],
   ])));
   $("providers").replaceChildren(...Object.entries(summary.breakers).map(([provider, state]) => {
