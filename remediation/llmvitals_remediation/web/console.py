@@ -107,6 +107,7 @@ class Console:
             "incidents.html",
             page="Incidents",
             refresh=REFRESH_SECONDS,
+            shown_waiting=sum(row["state"] == "awaiting_approval" for row in told),
             sections=overview.sections(told),
             chips=overview.chips(chosen, handler),
             filtered=bool(chosen or handler),
@@ -121,6 +122,7 @@ class Console:
             "incident.html",
             page="Incidents",
             refresh=REFRESH_SECONDS if shown["active"] else None,
+            shown_waiting=int(shown["decidable"]),
             incident=shown,
             figures=views.figures(told),
             steps=views.steps(told),
@@ -185,7 +187,8 @@ class Console:
             raise HTTPException(404, "There is no incident of that id.")
         return told
 
-    async def _show(self, session: Session, template: str, **context: Any) -> Response:
+    async def _show(self, session: Session, template: str, *, shown_waiting: int = 0, **context: Any) -> Response:
+        """A page in its frame; *shown_waiting* of the incidents that wait are on the page itself."""
         status = await self._blocking(self._services.engine.status)
         waiting = await self._blocking(lambda: self._services.store.incidents(state="awaiting_approval", limit=100))
         reasons = await self._blocking(
@@ -196,10 +199,7 @@ class Console:
             who=session.who,
             csrf=session.csrf,
             stopped=overview.is_stopped(status),
-            # The first page shows them anyway.
-            banners=overview.banners(
-                status, waiting=0 if template == "incidents.html" else len(waiting), reasons=reasons
-            ),
+            banners=overview.banners(status, waiting=len(waiting) - shown_waiting, reasons=reasons),
             **context,
         )
 

@@ -111,7 +111,7 @@ def _facts(told: Row) -> list[tuple[str, str]]:
     facts = [
         ("Answers", ", ".join(map(str, told.get("alerts") or []))),
         ("Does", f"{does}, through the {told.get('driver')}"),
-        ("Proved when", str(told.get("verified_by") or "")),
+        ("Proved when", words.plain(told.get("verified_by"))),
         ("Helped", f"{effective} of {tried} times" if tried else "not tried yet"),
         ("Afterwards", "holds the change while the trouble lasts, then puts it back" if told.get("held") else ""),
         ("Breaker", f"open on {', '.join(map(str, told['breaker_open_on']))}" if told.get("breaker_open_on") else ""),

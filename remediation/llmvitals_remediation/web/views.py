@@ -24,6 +24,7 @@ def incident(told: Row) -> dict[str, Any]:
         "state": text,
         "tone": tone,
         "note": _note(told),
+        "reason": "" if told.get("outcome") == "remediated" else _reason(told),
         "at": told.get("closed_at") if is_closed else told.get("opened_at"),
         "active": not is_closed,
         "decidable": waits,
@@ -74,7 +75,7 @@ def steps(told: Row) -> list[dict[str, Any]]:
         _step(
             told.get("closed_at"),
             f"Closed: {text}",
-            detail=told.get("reason"),
+            detail=None if told.get("outcome") == "remediated" else words.plain(told.get("reason")),
             tone="bad" if tone == "red" else "key",
         )
     )
@@ -93,7 +94,7 @@ def attempts(told: Row) -> list[dict[str, Any]]:
             ("Through", attempt.get("driver")),
             ("Parameters", words.detail(attempt.get("parameters"))),
             ("Result", words.detail(attempt.get("result"))),
-            ("Error", attempt.get("error")),
+            ("Because" if attempt.get("verdict") else "Error", words.plain(attempt.get("error"))),
             ("Boot id", attempt.get("boot_id")),
             ("Id", attempt.get("id")),
         ]
@@ -155,17 +156,23 @@ def _attempt_steps(attempt: Row) -> list[dict[str, Any]]:
         _step(
             ended,
             f"Attempt {number}: {text}",
-            detail=attempt.get("error"),
+            detail=words.plain(attempt.get("error")),
             tone="bad" if tone == "red" else "key",
         ),
     ]
 
 
 def _note(told: Row) -> str:
-    reason = str(told.get("reason") or "")
-    if told.get("state") == "gated" and told.get("gate"):
-        return f"{words.phrase(told['gate'])}: {reason}" if reason else words.phrase(told["gate"])
+    """What the list says beside the target: the proof's times, the reason, or the alert."""
     if told.get("outcome") == "remediated":
         times = [f"{name.lower()} {value}" for name, value in figures(told)[:2]]
         return "; ".join([str(told.get("alertname")), *times])
-    return reason or str(told.get("alertname") or "")
+    return _reason(told) or str(told.get("alertname") or "")
+
+
+def _reason(told: Row) -> str:
+    reason = words.plain(told.get("reason"))
+    if told.get("state") == "gated" and told.get("gate"):
+        gate = words.phrase(told["gate"])
+        return f"{gate}: {reason}" if reason else gate
+    return reason

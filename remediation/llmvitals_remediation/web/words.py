@@ -123,6 +123,11 @@ def detail(value: object) -> str:
     return text if len(text) <= _MAX_DETAIL else f"{text[:_MAX_DETAIL]}… ({len(text)} characters)"
 
 
+def plain(text: object) -> str:
+    """A reason of the engine with its comparisons as words: `0 is at_most 0` is `0 is at most 0`."""
+    return "" if text is None else str(text).replace("at_most", "at most").replace("at_least", "at least")
+
+
 def phrase(event: object) -> str:
     """An event's name as words."""
     return str(event).replace("_", " ")
