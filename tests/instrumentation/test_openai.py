@@ -1,4 +1,5 @@
 import asyncio
+import functools
 import gc
 import inspect
 import json
@@ -360,3 +361,31 @@ def test_a_wrapper_around_ours_stays_and_ours_steps_aside(watched, client, monke
     assert around is Completions.create
     assert client.chat.completions.create(model="talker", messages=QUESTION)
     assert durations(watched) is None
+
+
+def test_a_wrapper_left_behind_does_not_count_twice(watched, client, monkeypatch):
+    """Neither under somebody else's patch nor when that patch has gone and left ours in its place."""
+    ours, through = Completions.create, []
+
+    @functools.wraps(ours)
+    def around(self, **kwargs):
+        through.append(True)
+        return ours(self, **kwargs)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Completions, "create", around)
+        llmvitals.uninstrument()
+        llmvitals.instrument(watched)
+        client.chat.completions.create(model="talker", messages=QUESTION)
+        assert 1 == durations(watched)
+        assert through
+        llmvitals.uninstrument()
+        assert around is Completions.create
+    assert ours is Completions.create
+
+    llmvitals.instrument(watched)
+    client.chat.completions.create(model="talker", messages=QUESTION)
+    assert 2 == durations(watched)
+    llmvitals.uninstrument()
+    assert openai.resources.chat.completions.completions.__name__ == Completions.create.__module__
+    assert ours is not Completions.create

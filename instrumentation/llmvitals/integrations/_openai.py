@@ -8,7 +8,7 @@ import functools
 import inspect
 import weakref
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import AsyncGeneratorType, GeneratorType
 from typing import Any
 
@@ -31,53 +31,71 @@ _PROVIDERS = {
 }
 
 
+_METHODS = (
+    (chat.completions.Completions, "create", "chat"),
+    (chat.completions.Completions, "parse", "chat"),
+    (chat.completions.AsyncCompletions, "create", "chat"),
+    (chat.completions.AsyncCompletions, "parse", "chat"),
+    (embeddings.Embeddings, "create", "embeddings"),
+    (embeddings.AsyncEmbeddings, "create", "embeddings"),
+)
+
+
 @dataclass(slots=True)
-class _Target:
-    """Where to record, and what to call the servers; read at each call, so that the order of start-up is free."""
+class _Session:
+    """From one `instrument` to its `uninstrument`: where to record, and what to call the servers.
 
-    vitals: Vitals | None = None
-    providers: Mapping[str, str] | None = None
-    on: bool = False
+    A wrapper belongs to one session and asks it at each call. So one that cannot be taken out, because somebody else
+    has wrapped it, is silent for ever after, and the next session's is not doubled by it.
+    """
+
+    vitals: Vitals | None
+    providers: Mapping[str, str]
+    on: bool = True
+    patched: list[tuple[type, str, Any, Any]] = field(default_factory=list)
+
+    def recording_to(self) -> Vitals | None:
+        return (self.vitals or current()) if self.on else None
 
 
-_target = _Target()
-_patched: list[tuple[type, str, Any, Any]] = []
+_sessions: list[_Session] = []
+
+# Our wrappers and what they wrap. Not an attribute: functools.wraps would copy it onto somebody else's wrapper.
+_originals: "weakref.WeakKeyDictionary[Callable[..., Any], Callable[..., Any]]" = weakref.WeakKeyDictionary()
 
 
 def instrument(vitals: Vitals | None, providers: Mapping[str, str]) -> None:
-    _target.vitals, _target.providers, _target.on = vitals, dict(providers), True
-    if _patched:
+    if _sessions:
+        _sessions[-1].vitals, _sessions[-1].providers = vitals, dict(providers)
         return
-    for owner, name, operation in (
-        (chat.completions.Completions, "create", "chat"),
-        (chat.completions.Completions, "parse", "chat"),
-        (chat.completions.AsyncCompletions, "create", "chat"),
-        (chat.completions.AsyncCompletions, "parse", "chat"),
-        (embeddings.Embeddings, "create", "embeddings"),
-        (embeddings.AsyncEmbeddings, "create", "embeddings"),
-    ):
+    session = _Session(vitals, dict(providers))
+    for owner, name, operation in _METHODS:
         original = vars(owner).get(name)
         if original is not None:
-            wrapper = _wrap(original, operation, asynchronous=owner.__name__.startswith("Async"))
+            # A silent wrapper of an earlier session may have come back when somebody else's was taken out.
+            original = _originals.get(original, original)
+            wrapper = _wrap(session, original, operation, asynchronous=owner.__name__.startswith("Async"))
+            _originals[wrapper] = original
             setattr(owner, name, wrapper)
-            _patched.append((owner, name, original, wrapper))
+            session.patched.append((owner, name, original, wrapper))
+    _sessions.append(session)
 
 
 def uninstrument() -> None:
-    # A wrapper that somebody else has wrapped cannot be taken out; it steps aside.
-    _target.on, _target.vitals = False, None
-    for owner, name, original, wrapper in _patched:
-        if vars(owner).get(name) is wrapper:
-            setattr(owner, name, original)
-    _patched.clear()
+    while _sessions:
+        session = _sessions.pop()
+        session.on = False
+        for owner, name, original, wrapper in session.patched:
+            if vars(owner).get(name) is wrapper:
+                setattr(owner, name, original)
 
 
-def _wrap(original: Callable[..., Any], operation: str, *, asynchronous: bool) -> Callable[..., Any]:
+def _wrap(session: _Session, original: Callable[..., Any], operation: str, *, asynchronous: bool) -> Callable[..., Any]:
     if inspect.iscoroutinefunction(original):
 
         @functools.wraps(original)
         async def create_async(self: Any, *args: Any, **kwargs: Any) -> Any:
-            return await _awaited(_begin(self, operation, kwargs), original(self, *args, **kwargs))
+            return await _awaited(_begin(session, self, operation, kwargs), original(self, *args, **kwargs))
 
         return create_async
 
@@ -88,7 +106,7 @@ def _wrap(original: Callable[..., Any], operation: str, *, asynchronous: bool) -
             reply = original(self, *args, **kwargs)
 
             async def begun() -> Any:
-                return await _awaited(_begin(self, operation, kwargs), reply)
+                return await _awaited(_begin(session, self, operation, kwargs), reply)
 
             return begun()
 
@@ -96,7 +114,7 @@ def _wrap(original: Callable[..., Any], operation: str, *, asynchronous: bool) -
 
     @functools.wraps(original)
     def create(self: Any, *args: Any, **kwargs: Any) -> Any:
-        seen = _begin(self, operation, kwargs)
+        seen = _begin(session, self, operation, kwargs)
         if seen is None:
             return original(self, *args, **kwargs)
         try:
@@ -120,9 +138,9 @@ async def _awaited(seen: "_Seen | None", reply: Awaitable[Any]) -> Any:
     return seen.replied(replied)
 
 
-def _begin(resource: Any, operation: str, kwargs: Mapping[str, Any]) -> "_Seen | None":
-    vitals = _target.vitals or current()
-    if vitals is None or not _target.on:
+def _begin(session: _Session, resource: Any, operation: str, kwargs: Mapping[str, Any]) -> "_Seen | None":
+    vitals = session.recording_to()
+    if vitals is None:
         return None
     try:
         outer = active_call()
@@ -131,7 +149,7 @@ def _begin(resource: Any, operation: str, kwargs: Mapping[str, Any]) -> "_Seen |
         url = resource._client.base_url  # noqa: SLF001 -- the resource has no public way to its client
         port = str(url.port or (80 if url.scheme == "http" else 443))
         call = vitals.call(
-            provider=_provider(url.host, port),
+            provider=_provider(session.providers, url.host, port),
             model=str(kwargs.get("model", "")),
             operation=operation,
             server_address=url.host,
@@ -143,8 +161,7 @@ def _begin(resource: Any, operation: str, kwargs: Mapping[str, Any]) -> "_Seen |
         return None
 
 
-def _provider(host: str, port: str) -> str:
-    names = _target.providers or {}
+def _provider(names: Mapping[str, str], host: str, port: str) -> str:
     name = names.get(f"{host}:{port}") or names.get(host) or _PROVIDERS.get(host)
     if name is None:
         name = "azure.ai.openai" if host.endswith(".openai.azure.com") else "openai"
