@@ -18,13 +18,6 @@ PROCFS = Option(
     default="/proc",
     parse=once(_directory),
 )
-SYSFS = Option(
-    flag="--sysfs",
-    metavar="DIR",
-    help="where sysfs is mounted, for the cgroup files in it",
-    default="/sys",
-    parse=once(_directory),
-)
 ROOTFS = Option(
     flag="--rootfs",
     metavar="DIR",

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from llmvitals_exporter._declaration import Declaration, Option, Settings, Source
-from llmvitals_exporter._places import PROCFS, ROOTFS, SYSFS
+from llmvitals_exporter._places import PROCFS, ROOTFS
 from llmvitals_exporter._samples import checked
 
 #: A small machine's kernel files.
@@ -14,7 +14,7 @@ LINUX = Path(__file__).parent / "linux"
 
 def settings(machine: Path = LINUX, more: Mapping[Option, object] | None = None) -> Settings:
     """The settings of an exporter that looks at the files under *machine*."""
-    places = {PROCFS: f"{machine}/proc", SYSFS: f"{machine}/sys", ROOTFS: "/"}
+    places = {PROCFS: f"{machine}/proc", ROOTFS: "/"}
     return Settings({**places, **(more or {})})
 
 
@@ -35,11 +35,11 @@ def series(family, labels: Iterable[str]) -> str:
 
 
 def plant(root: Path, files: Mapping[str, str]) -> Path:
-    """Write *files* (path to text) under *root*."""
+    """Write *files* (path to text) under *root*; ``{here}`` in a text is *root*."""
     for path, text in files.items():
         target = root / path
         target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_text(text, encoding="utf-8")
+        target.write_text(text.replace("{here}", str(root)), encoding="utf-8")
     return root
 
 

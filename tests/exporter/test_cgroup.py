@@ -7,11 +7,11 @@ from llmvitals_exporter._declaration import NothingToCollect
 from llmvitals_exporter.collectors import cgroup
 
 MEMINFO = {"proc/meminfo": "MemTotal:       16384000 kB\n"}
-V2_MOUNT = {"proc/self/mountinfo": "31 23 0:28 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n"}
+V2_MOUNT = {"proc/self/mountinfo": "31 23 0:28 / {here}/sys/fs/cgroup rw - cgroup2 cgroup2 rw\n"}
 V1_MOUNTS = {
     "proc/self/mountinfo": "30 23 0:27 / / rw - ext4 /dev/vda rw\n"
-    "32 31 0:29 {root} /sys/fs/cgroup/cpu,cpuacct rw - cgroup cgroup rw,cpu,cpuacct\n"
-    "35 31 0:32 {root} /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory\n"
+    "32 31 0:29 {root} {here}/sys/fs/cgroup/cpu,cpuacct rw - cgroup cgroup rw,cpu,cpuacct\n"
+    "35 31 0:32 {root} {here}/sys/fs/cgroup/memory rw - cgroup cgroup rw,memory\n"
 }
 V1_FILES = {
     "memory/{group}memory.usage_in_bytes": "1000\n",
@@ -40,7 +40,7 @@ def read(tmp_path, *trees):
 
 def v1(group, root):
     files = {f"sys/fs/cgroup/{path.format(group=group)}": text for path, text in V1_FILES.items()}
-    mounts = {path: text.format(root=root) for path, text in V1_MOUNTS.items()}
+    mounts = {path: text.replace("{root}", root) for path, text in V1_MOUNTS.items()}
     return {**files, **mounts}
 
 
@@ -113,6 +113,29 @@ def test_v1(tmp_path, path, root, group):
     assert ALL_V1 == read(tmp_path, MEMINFO, membership, v1(group, root))
 
 
+@pytest.mark.parametrize("root", ["/", "/../.."], ids=["host's view", "own view"])
+def test_host_mounted_in_a_container(tmp_path, root):
+    """With the host's files mounted too, the container's own group is read, not the host's root group."""
+    found = read(
+        tmp_path,
+        MEMINFO,
+        {"proc/self/cgroup": "5:memory:/docker/abc\n4:cpu,cpuacct:/docker/abc\n"},
+        v1("", "/docker/abc"),
+        {
+            "host/memory/memory.usage_in_bytes": "7\n",
+            "host/memory/docker/abc/memory.usage_in_bytes": "1000\n",
+            "host/memory/docker/abc/memory.limit_in_bytes": "2000\n",
+            "host/memory/docker/abc/memory.oom_control": "oom_kill 3\n",
+            "proc/self/mountinfo": "40 23 0:32 {host} {here}/host/memory rw - cgroup cgroup rw,memory\n".replace(
+                "{host}", root
+            )
+            + V1_MOUNTS["proc/self/mountinfo"].replace("{root}", "/docker/abc"),
+        },
+    )
+
+    assert ALL_V1 == found
+
+
 def test_v1_unlimited_is_absent(tmp_path):
     """Version 1 writes "unlimited" as a number near 2^63, or as -1: neither is served."""
     found = read(
@@ -139,7 +162,7 @@ def test_both_versions_mounted(tmp_path):
         {"sys/fs/cgroup/unified/cgroup.procs": ""},
     )
     with (tmp_path / "proc/self/mountinfo").open("a") as mounts:
-        mounts.write("41 31 0:38 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw\n")
+        mounts.write(f"41 31 0:38 / {tmp_path}/sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw\n")
 
     assert ALL_V1 == found == read(tmp_path)
 

@@ -5,13 +5,12 @@ is an absent series, never a huge number.
 """
 
 import os
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from llmvitals_exporter._declaration import Declaration, NothingToCollect, Reader, Settings
 from llmvitals_exporter._family import Family, Reading
-from llmvitals_exporter._places import PROCFS, SYSFS, read_text
+from llmvitals_exporter._places import PROCFS, read_text
 
 MEMORY_USAGE = Family(
     "llmvitals_cgroup_memory_usage_bytes", "gauge", "Memory that the control group uses, page cache included."
@@ -63,7 +62,7 @@ def _text(path: str) -> str | None:
 # --- Where the group is -----------------------------------------------------------------------------------------------
 
 
-def find(procfs: str, sysfs: str) -> dict[str, Place]:
+def find(procfs: str) -> dict[str, Place]:
     """The places by controller of version 1 (``memory``, ``cpu`` …); version 2's is under the empty name."""
     membership = {}
     for line in read_text(f"{procfs}/self/cgroup").splitlines():
@@ -71,7 +70,7 @@ def find(procfs: str, sysfs: str) -> dict[str, Place]:
         for controller in controllers.split(","):
             membership[controller] = path
     places = {}
-    for root, mountpoint, fstype, options in _mounts(procfs, sysfs):
+    for root, mountpoint, fstype, options in _mounts(procfs):
         names = [""] if fstype == "cgroup2" else [name for name in options if name in membership]
         for name in names:
             if name in membership and name not in places:
@@ -79,14 +78,15 @@ def find(procfs: str, sysfs: str) -> dict[str, Place]:
     return places
 
 
-def _mounts(procfs: str, sysfs: str) -> Iterator[tuple[str, str, str, list[str]]]:
+def _mounts(procfs: str) -> Iterator[tuple[str, str, str, list[str]]]:
     for line in read_text(f"{procfs}/self/mountinfo").splitlines():
         before, _, after = line.partition(" - ")
         fields = before.split(" ")
         fstype, _device, options = after.split(" ", 2)
-        if fstype in ("cgroup", "cgroup2"):
-            mountpoint = re.sub(r"^/sys(?=/|$)", sysfs, fields[4])
-            yield fields[3], mountpoint, fstype, options.split(",")
+        root, mountpoint = fields[3:5]
+        # A mount whose root lies outside of our view ("/..") is the host's, shown in a container: our path is not in it.
+        if fstype in ("cgroup", "cgroup2") and not root.startswith("/.."):
+            yield root, mountpoint, fstype, options.split(",")
 
 
 def _place(mountpoint: str, root: str, path: str) -> Place:
@@ -154,8 +154,8 @@ def _limit(family: Family, limits: list[float], installed: float = float("inf"))
         yield family, (), min(limits)
 
 
-def _read(procfs: str, sysfs: str) -> Iterator[Reading]:
-    places = find(procfs, sysfs)
+def _read(procfs: str) -> Iterator[Reading]:
+    places = find(procfs)
     unified = places.get("")
     readings: list[Reading] = []
     if unified is not None and unified.text("memory.current") is not None:
@@ -183,14 +183,14 @@ def _installed(procfs: str) -> float:
 
 
 def _open(settings: Settings) -> Reader:
-    procfs, sysfs = settings[PROCFS], settings[SYSFS]
-    return Reader(lambda: _read(procfs, sysfs))
+    procfs = settings[PROCFS]
+    return Reader(lambda: _read(procfs))
 
 
 COLLECTOR = Declaration(
     name="cgroup",
     help="limits, use, throttling and out-of-memory kills of our control group (the container)",
     families=(MEMORY_USAGE, MEMORY_LIMIT, OOM_KILLS, CPU_USAGE, CPU_THROTTLED, CPU_LIMIT),
-    options=(PROCFS, SYSFS),
+    options=(PROCFS,),
     open=_open,
 )
