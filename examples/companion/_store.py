@@ -102,9 +102,6 @@ class Store:
         )
         return [row[0] for row in rows]
 
-    async def count(self) -> int:
-        return int((await self._rows("select", "SELECT count(*) FROM exchanges", ()))[0][0])
-
     async def check(self) -> None:
         """Raise sqlite3.Error when the database does not answer."""
         await self._rows("ping", "SELECT 1", ())
