@@ -23,6 +23,7 @@ from llmvitals_remediation.policy import PolicySource
 from llmvitals_remediation.promql import PrometheusClient
 from llmvitals_remediation.store import Store
 from llmvitals_remediation.web.app import build
+from llmvitals_remediation.web.patience import ImpatientProtocol
 from llmvitals_remediation.web.services import Services, Tokens
 from llmvitals_remediation.web.tokens import TokenFile
 
@@ -85,7 +86,7 @@ async def _run(options: Options, store: Store, clock: SystemClock, listener: soc
     server = _Server(
         uvicorn.Config(
             build(services),
-            http="h11",
+            http=ImpatientProtocol,
             ws="none",
             lifespan="off",
             log_config=None,

@@ -15,6 +15,7 @@ from tests.remediation.web_service import INGEST, build, listening, open_store, 
 from tests.servers import eventually, request
 
 from llmvitals_remediation.errors import StoreUnavailableError
+from llmvitals_remediation.web import patience
 
 CAP = 16 * 1024 * 1024
 
@@ -219,6 +220,20 @@ def test_a_body_that_does_not_come_is_503_after_the_time_limit(url, framing):
     status = raw(url, head.encode(), body=b"5\r\nhello\r\n", finish=False)
 
     assert "HTTP/1.1 503 Service Unavailable" == status
+    assert "accepted" == post(url, webhook()).json()["result"]
+
+
+def test_connections_that_never_say_what_they_want_are_closed(url, monkeypatch):
+    """Silent and dripping clients give their descriptors back; one whose request is served is left alone."""
+    monkeypatch.setattr(patience, "HEAD_SECONDS", 0.5)
+    address = ("127.0.0.1", int(url.split(":")[2].partition("/")[0]))
+    with socket.create_connection(address) as silent, socket.create_connection(address) as dripping:
+        silent.settimeout(5)
+        dripping.settimeout(5)
+        dripping.sendall(b"POST /api/v1/alerts HTTP/1.1\r\nHost: 127")
+        closed = [silent.recv(1), dripping.recv(1)]
+
+    assert [b"", b""] == closed
     assert "accepted" == post(url, webhook()).json()["result"]
 
 

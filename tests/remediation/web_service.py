@@ -20,6 +20,7 @@ from llmvitals_remediation.policy import PolicySource
 from llmvitals_remediation.records import Change, Opening
 from llmvitals_remediation.store import Store
 from llmvitals_remediation.web.app import build
+from llmvitals_remediation.web.patience import ImpatientProtocol
 from llmvitals_remediation.web.services import Services, Tokens
 from llmvitals_remediation.web.tokens import TokenFile
 
@@ -35,7 +36,9 @@ def listening(app):
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         probe.listen(128)
-        server = uvicorn.Server(uvicorn.Config(app, log_config=None, access_log=False, lifespan="off", ws="none"))
+        server = uvicorn.Server(
+            uvicorn.Config(app, log_config=None, access_log=False, lifespan="off", ws="none", http=ImpatientProtocol)
+        )
         thread = threading.Thread(target=lambda: asyncio.run(server.serve(sockets=[probe])), daemon=True)
         thread.start()
         try:

@@ -14,14 +14,18 @@ _MODES = {
 }
 
 
-def decision(told: Mapping[str, Any], wanted: str) -> dict[str, Any]:
+def decision(told: Mapping[str, Any], wanted: str, *, does: str) -> dict[str, Any]:
+    """*does* is what the handler would do, in words: nobody should approve what they cannot see."""
     incident = views.incident(told)
     what = f"{incident['handler']} on {incident['service']}"
     page = {"action": f"/incidents/{incident['id']}/{wanted}", "back": f"/incidents/{incident['id']}", "fields": []}
     if wanted == "approve":
         return page | {
             "title": f"Approve {what}?",
-            "lines": ["The action is carried out as soon as its last checks pass."],
+            "lines": [
+                f"It does this on {incident['service']} {incident['instance']}: {does}.",
+                "The action is carried out as soon as its last checks pass.",
+            ],
             "button": "Approve",
             "dangerous": False,
         }

@@ -147,7 +147,12 @@ class Console:
         if decision not in ("approve", "veto"):
             raise HTTPException(404, "An incident can be approved or vetoed.")
         told = await self._find(request)
-        return await self._show(session, "confirm.html", page="Incidents", **asks.decision(told, decision))
+        handlers = await self._blocking(self._services.engine.handlers)
+        handler = next((row for row in handlers if row["name"] == told["handler"]), None)
+        does = overview.does(handler) if handler is not None else "nothing: the policy has no such handler any more"
+        return await self._show(
+            session, "confirm.html", page="Incidents", shown_waiting=1, **asks.decision(told, decision, does=does)
+        )
 
     async def _decide(self, request: Request, session: Session, fields: dict[str, str]) -> Response:
         incident_id, decision = request.path_params["id"], request.path_params["decision"]

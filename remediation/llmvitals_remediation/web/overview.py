@@ -65,7 +65,7 @@ def banners(status: Row, *, waiting: int, reasons: Mapping[str, str]) -> list[di
         found.append(_banner("amber", "The changed policy file is refused, the old one stays.", str(refused)))
     for name, reason in reasons.items():
         found.append(_banner("amber", f"{name.capitalize()} does not answer, so nothing is done.", reason))
-    if waiting:
+    if waiting > 0:
         text = "1 incident waits for your decision." if waiting == 1 else f"{waiting} incidents wait for your decision."
         found.append(_banner("amber", text, "", "/?show=waiting", "Show"))
     return found
@@ -91,6 +91,13 @@ def handler(told: Row) -> dict[str, Any]:
     return {"name": told.get("name"), "mode_text": text, "tone": tone, "changes": _changes(told), "facts": _facts(told)}
 
 
+def does(told: Row) -> str:
+    """What the handler would do: verb, parameters, and through whom."""
+    parameters = words.detail(told.get("parameters"))
+    verb = f"{told.get('action')} ({parameters})" if parameters else str(told.get("action"))
+    return f"{verb}, through the {told.get('driver')}"
+
+
 def _changes(told: Row) -> list[dict[str, str]]:
     """The modes that a person can set from here: pause or resume first, then how freely it may act."""
     mode, by_policy = told.get("mode"), told.get("policy_mode")
@@ -106,11 +113,9 @@ def _changes(told: Row) -> list[dict[str, str]]:
 
 def _facts(told: Row) -> list[tuple[str, str]]:
     tried, effective = told.get("tried") or 0, told.get("effective") or 0
-    parameters = words.detail(told.get("parameters"))
-    does = f"{told.get('action')} ({parameters})" if parameters else str(told.get("action"))
     facts = [
         ("Answers", ", ".join(map(str, told.get("alerts") or []))),
-        ("Does", f"{does}, through the {told.get('driver')}"),
+        ("Does", does(told)),
         ("Proved when", words.plain(told.get("verified_by"))),
         ("Helped", f"{effective} of {tried} times" if tried else "not tried yet"),
         ("Afterwards", "holds the change while the trouble lasts, then puts it back" if told.get("held") else ""),
