@@ -80,7 +80,7 @@ def timeseries(
         "lineInterpolation": "stepAfter" if stepped else "linear",
         "lineWidth": 1,
         "pointSize": 4,
-        "showPoints": "never" if bars or stacked else "auto",
+        "showPoints": "never" if bars or stacked or stepped else "auto",
         "spanNulls": False,
         "stacking": {"group": "A", "mode": "normal" if stacked else "none"},
         "thresholdsStyle": {"mode": "dashed" if limit else "off"},
@@ -129,7 +129,6 @@ def stat(
     low: float | None = 0,
     no_value: str = "No data",
     mappings: Sequence[Mapping[str, Any]] = (),
-    label: bool = False,
 ) -> Panel:
     """One number. It is coloured only when it has a *limit*: a tile without a judgement stays neutral."""
     defaults = _defaults(unit, limit, no_value=no_value, low=low, decimals=decimals, mappings=mappings)
@@ -141,7 +140,9 @@ def stat(
         "justifyMode": "auto",
         "orientation": "auto",
         "reduceOptions": {"calcs": ["lastNotNull"], "fields": "", "values": False},
-        "textMode": "value_and_name" if label else "value",
+        # One size for a line of tiles: left to itself, each number grows until its own tile is full.
+        "text": {"valueSize": 30},
+        "textMode": "value",
         "wideLayout": True,
     }
     return _panel(ident, "stat", title, about, [query], defaults=defaults, options=options, size=(width, height))

@@ -34,6 +34,16 @@ def increase(name: str, *matchers: str, window: str = OVER_RANGE) -> str:
     return f"increase({select(name, *matchers)}[{window}])"
 
 
+def stepped_up(name: str, *by: str) -> str:
+    """
+    Above zero where a counter is higher than one step before, or is born above zero.
+
+    A moment, where `increase` over a window of several scrapes would give a stretch as long as the window.
+    """
+    now, before = (total(f"{select(name)}{offset}", *by) for offset in ("", " offset $__interval"))
+    return f"({now} - {before} > 0) or ({now} unless {before}) > 0"
+
+
 def aggregate(operator: str, expression: str, *by: str) -> str:
     """``operator by (labels) (expression)``, without the clause when there is no label."""
     clause = f" by ({', '.join(by)})" if by else ""

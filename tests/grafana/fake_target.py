@@ -118,8 +118,8 @@ def remediation(t: float) -> Iterator[str]:
     for state, count in (("acting", 1), ("verifying", 0), ("holding", 1)):
         yield _line(f"{prefix}incidents", count, state=state)
     for i, handler in enumerate(HANDLERS):
-        done = t // (60 + 30 * i)
-        yield _line(f"{prefix}incidents_closed_total", done, handler=handler, outcome="succeeded")
+        done = t // (5 + 30 * i)
+        yield _line(f"{prefix}incidents_closed_total", done, handler=handler, outcome="remediated")
         yield _line(f"{prefix}attempts_total", done, handler=handler, verdict="effective")
         yield _line(f"{prefix}attempts_total", t // 400, handler=handler, verdict="ineffective")
         yield _line(f"{prefix}gate_refusals_total", t // 130, handler=handler, gate="cooldown")
@@ -162,7 +162,7 @@ class FakeTarget:
                 pass
 
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._thread = threading.Thread(target=self._server.serve_forever)
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,))
         self._thread.start()
         self.port = self._server.server_port
         return self

@@ -65,6 +65,8 @@ def _reliability() -> list[Panel]:
 def _caches_and_users() -> list[Panel]:
     hits = total(rate("llmvitals_cache_requests_total", SERVICE, 'result="hit"'), "job", "cache")
     asked = total(rate("llmvitals_cache_requests_total", SERVICE, 'result=~"hit|miss"'), "job", "cache")
+    entries = select("llmvitals_cache_entries", SERVICE)
+    most = select("llmvitals_cache_max_entries", SERVICE)
     used = total(select("llmvitals_pool_connections", SERVICE, 'state="used"'), "job", "instance", "pool")
     size = total(select("llmvitals_pool_max_connections", SERVICE), "job", "instance", "pool")
     return [
@@ -82,11 +84,8 @@ def _caches_and_users() -> list[Panel]:
         bargauge(
             402,
             "Cache fill",
-            "Entries against the most that the cache may hold. Full is no fault: it evicts.",
-            Query(
-                ratio(select("llmvitals_cache_entries", SERVICE), select("llmvitals_cache_max_entries", SERVICE)),
-                "{{job}} {{cache}}",
-            ),
+            "Entries against the most that the cache may hold. Full is no fault: it evicts. Of the fullest instance.",
+            Query(aggregate("max", ratio(entries, most), "cache"), "{{cache}}"),
             unit="percentunit",
             width=6,
             no_value="No caches",
@@ -94,8 +93,8 @@ def _caches_and_users() -> list[Panel]:
         bargauge(
             403,
             "Pool use",
-            "Connections in use against the most that the pool may open.",
-            Query(ratio(used, size), "{{job}} {{pool}}"),
+            "Connections in use against the most that the pool may open; of the fullest instance.",
+            Query(aggregate("max", ratio(used, size), "pool"), "{{pool}}"),
             unit="percentunit",
             limit=POOL_RATIO,
             width=6,

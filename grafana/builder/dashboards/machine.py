@@ -76,8 +76,8 @@ def _host() -> list[Panel]:
         bargauge(
             606,
             "Filesystems",
-            "Share that is used.",
-            Query(f"max by (instance, mountpoint) ({filled})", "{{mountpoint}}"),
+            "Share that is used, of the fullest host.",
+            Query(aggregate("max", filled, "mountpoint"), "{{mountpoint}}"),
             unit="percentunit",
         ),
     ]
@@ -118,7 +118,7 @@ def _gpu() -> list[Panel]:
 
 
 def _alerts_and_targets() -> list[Panel]:
-    severity = value_map({"critical": ("critical", "red"), "warning": ("warning", "yellow")})
+    severity = value_map({"critical": ("critical", "red"), "warning": ("warning", "orange")})
     up = value_map({0: ("Down", "red"), 1: ("Up", "green")})
     alerts = aggregate(
         "count", select("ALERTS", 'severity!="none"'), "alertname", "alertstate", "severity", "job", "instance"
@@ -130,10 +130,10 @@ def _alerts_and_targets() -> list[Panel]:
             "Pending and firing alerts; a pending one has not lasted long enough yet.",
             [Query(alerts)],
             [
-                Column("alertname", "Alert"),
-                Column("alertstate", "State"),
-                Column("severity", "Severity", mappings=severity),
-                Column("job", "Service"),
+                Column("alertname", "Alert", width=210),
+                Column("alertstate", "State", width=85),
+                Column("severity", "Severity", mappings=severity, width=95),
+                Column("job", "Service", width=120),
                 Column("instance", "Instance"),
             ],
             no_value="Nothing fires",

@@ -7,7 +7,17 @@ from grafana.builder.dashboards.machine import machine_rows
 from grafana.builder.layout import Row, annotation, dashboard, label_variable
 from grafana.builder.overrides import QUANTILE_COLORS, color_by_name, dashed
 from grafana.builder.panels import MULTIPLE, Panel, Query, stat, timeseries
-from grafana.builder.promql import SERVICE, aggregate, increase, quantile, rate, ratio, recorded_quantile, select, total
+from grafana.builder.promql import (
+    SERVICE,
+    aggregate,
+    quantile,
+    rate,
+    ratio,
+    recorded_quantile,
+    select,
+    stepped_up,
+    total,
+)
 from grafana.builder.thresholds import ANY_IS_BAD, ERROR_RATIO, MEMORY_RATIO, USER_PROFILES
 
 # Recorded over the last minute, from our own names and from those of other instrumentations.
@@ -46,12 +56,11 @@ def build() -> dict[str, Any]:
 
 
 def annotations() -> list[dict[str, Any]]:
-    acted = total(increase("llmvitals_remediation_attempts_total", window="$__rate_interval"), "handler", "verdict")
     fired = total(select("ALERTS", FIRING, TROUBLE), "alertname", "severity", "job")
     return [
         annotation(
             "Remediations",
-            f"{acted} > 0",
+            stepped_up("llmvitals_remediation_attempts_total", "handler", "verdict"),
             title="Remediation: {{handler}}",
             text="{{handler}}: {{verdict}}",
             tags="handler,verdict",

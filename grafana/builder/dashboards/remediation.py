@@ -20,6 +20,15 @@ PROOF_TIME = f"{PREFIX}time_to_proof_seconds"
 # Remediations are rare: a quantile looks back half an hour.
 LOOK_BACK = "30m"
 
+OUTCOMES = {
+    "remediated": "green",
+    "self_resolved": "blue",
+    "shadow": "purple",
+    "vetoed": "light-blue",
+    "expired": "yellow",
+    "escalated": "orange",
+    "exhausted": "red",
+}
 VERDICTS = {"effective": "green", "ineffective": "yellow", "inconclusive": "blue", "failed": "red", "unknown": "purple"}
 
 
@@ -145,7 +154,9 @@ def _incidents() -> list[Panel]:
             unit="short",
             stacked=True,
             bars=True,
+            decimals=0,
             interval=BAR,
+            overrides=color_by_name(OUTCOMES),
             no_value="None closed",
         ),
         timeseries(
@@ -156,6 +167,7 @@ def _incidents() -> list[Panel]:
             unit="short",
             stacked=True,
             bars=True,
+            decimals=0,
             interval=BAR,
             overrides=color_by_name(VERDICTS),
             no_value="No attempts",
@@ -180,6 +192,7 @@ def _times() -> list[Panel]:
             lines(ACTION_TIME),
             unit="s",
             overrides=colors,
+            width=6,
             no_value="No actions",
         ),
         timeseries(
@@ -189,6 +202,7 @@ def _times() -> list[Panel]:
             lines(PROOF_TIME),
             unit="s",
             overrides=colors,
+            width=6,
             no_value="No proofs",
         ),
         table(
@@ -204,13 +218,13 @@ def _times() -> list[Panel]:
             ],
             [
                 Column("handler", "Handler"),
-                Column("Value #A", "Act p50", unit="s"),
-                Column("Value #B", "Act p95", unit="s"),
-                Column("Value #C", "Proof p95", unit="s"),
-                Column("Value #D", "Attempts", unit="short", decimals=0),
-                Column("Value #E", "Relapses", unit="short", decimals=0),
+                Column("Value #A", "Act p50", unit="s", width=90),
+                Column("Value #B", "Act p95", unit="s", width=90),
+                Column("Value #C", "Proof p95", unit="s", width=90),
+                Column("Value #D", "Attempts", unit="short", decimals=0, width=90),
+                Column("Value #E", "Relapses", unit="short", decimals=0, width=90),
             ],
-            width=8,
+            width=12,
             no_value="No actions",
             sort=("Handler", False),
             hide=("job",),

@@ -1,6 +1,7 @@
 """The rows of the Remediation dashboard about the service: what it decided against, and how it is itself."""
 
 from grafana.builder.layout import Row
+from grafana.builder.overrides import color_by_name
 from grafana.builder.panels import Column, Panel, Query, table, timeseries
 from grafana.builder.promql import aggregate, increase, rate, select, total
 from grafana.builder.thresholds import INBOX_AGE
@@ -28,6 +29,7 @@ def _decisions() -> list[Panel]:
             unit="short",
             stacked=True,
             bars=True,
+            decimals=0,
             interval=BAR,
             no_value="No refusals",
         ),
@@ -46,6 +48,7 @@ def _decisions() -> list[Panel]:
             stepped=True,
             decimals=0,
             soft_high=3,
+            overrides=color_by_name({"slots": "blue"}),
         ),
         table(
             303,

@@ -71,10 +71,10 @@ export function Toolbar(props: Props) {
       </div>
       <div className="bar variables">
         {props.variables.map((variable) => (
-          <label key={variable.name} className="variable">
-            <span>{variable.label ?? variable.name}</span>
+          <div key={variable.name} className="variable">
+            <label htmlFor={`variable-${variable.name}`}>{variable.label ?? variable.name}</label>
             <MultiCombobox
-              aria-label={variable.label ?? variable.name}
+              id={`variable-${variable.name}`}
               width="auto"
               minWidth={16}
               maxWidth={50}
@@ -82,7 +82,7 @@ export function Toolbar(props: Props) {
               value={props.chosen[variable.name] ?? [ALL]}
               onChange={(picked) => props.onChoose(variable.name, settle(picked, props.chosen[variable.name] ?? [ALL]))}
             />
-          </label>
+          </div>
         ))}
       </div>
     </header>

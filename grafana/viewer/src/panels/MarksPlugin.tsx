@@ -12,7 +12,7 @@ const HANDLE_PX = 7;
 export function MarksPlugin({ config, marks }: { config: UPlotConfigBuilder; marks: Mark[] }) {
   const theme = useTheme2();
   const latest = useRef({ marks, theme });
-  latest.current = { marks, theme };
+  latest.current = { marks: merged(marks), theme };
   const plot = useRef<uPlot>();
 
   useLayoutEffect(() => {
@@ -34,8 +34,26 @@ export function MarksPlugin({ config, marks }: { config: UPlotConfigBuilder; mar
   return null;
 }
 
+/**
+ * Marks of one colour that overlap, as one: several alerts at once would otherwise paint the plot over.
+ */
+export function merged(marks: Mark[]): Mark[] {
+  const found: Mark[] = [];
+  for (const mark of [...marks].sort((a, b) => a.from - b.from)) {
+    const open = found.find((other) => other.color === mark.color && mark.from <= other.to);
+    if (open) {
+      open.to = Math.max(open.to, mark.to);
+      open.title = `${open.title}\n${mark.title}`;
+      open.text = `${open.text}\n${mark.text}`;
+    } else {
+      found.push({ ...mark });
+    }
+  }
+  return found;
+}
+
 function draw(u: uPlot, mark: Mark, colorByName: (name: string) => string): HTMLElement[] {
-  const { min = 0, max = 0 } = u.scales.x ?? {};
+  const { min, max } = u.scales.x ?? {};
   if (mark.to < (min ?? 0) || mark.from > (max ?? 0)) {
     return [];
   }
@@ -45,20 +63,16 @@ function draw(u: uPlot, mark: Mark, colorByName: (name: string) => string): HTML
   const to = inside(u.valToPos(mark.to, 'x', true));
   const { ctx } = u;
   ctx.save();
-  if (to - from > 1) {
-    ctx.globalAlpha = 0.1;
-    ctx.fillStyle = color;
-    ctx.fillRect(from, u.bbox.top, to - from, u.bbox.height);
-    ctx.globalAlpha = 1;
-  }
+  ctx.fillStyle = color;
+  ctx.globalAlpha = 0.06;
+  ctx.fillRect(from, u.bbox.top, to - from, u.bbox.height);
+  ctx.globalAlpha = 0.8;
   ctx.strokeStyle = color;
   ctx.lineWidth = devicePixelRatio;
   ctx.setLineDash([4 * devicePixelRatio, 4 * devicePixelRatio]);
   ctx.beginPath();
-  for (const x of to - from > 1 ? [from, to] : [from]) {
-    ctx.moveTo(x, u.bbox.top);
-    ctx.lineTo(x, u.bbox.top + u.bbox.height);
-  }
+  ctx.moveTo(from, u.bbox.top);
+  ctx.lineTo(from, u.bbox.top + u.bbox.height);
   ctx.stroke();
   ctx.restore();
   return [handle(u, mark, color, from, to)];
@@ -66,13 +80,13 @@ function draw(u: uPlot, mark: Mark, colorByName: (name: string) => string): HTML
 
 function handle(u: uPlot, mark: Mark, color: string, from: number, to: number): HTMLElement {
   const left = (from - u.bbox.left) / devicePixelRatio;
-  const width = Math.max((to - from) / devicePixelRatio, HANDLE_PX);
+  const width = (to - from) / devicePixelRatio;
   const element = document.createElement('div');
   element.className = 'mark';
-  element.title = `${mark.text || mark.title}\n${new Date(mark.from).toLocaleString()}`;
+  element.title = `${new Date(mark.from).toLocaleTimeString()}\n${mark.text || mark.title}`;
   element.dataset.mark = mark.title;
-  element.style.left = `${to - from > 1 ? left : left - HANDLE_PX / 2}px`;
-  element.style.width = `${width}px`;
+  element.style.left = `${width > HANDLE_PX ? left : left - HANDLE_PX / 2}px`;
+  element.style.width = `${Math.max(width, HANDLE_PX)}px`;
   element.style.background = color;
   u.over.appendChild(element);
   return element;

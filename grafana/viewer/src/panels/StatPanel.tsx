@@ -15,6 +15,7 @@ import {
   VizRepeater,
   useTheme2,
 } from '@grafana/ui';
+import type { VizTextDisplayOptions } from '@grafana/schema';
 import { fieldConfigOf } from '../data/fieldConfig';
 import type { PanelProps } from './types';
 
@@ -25,6 +26,7 @@ interface StatOptions {
   textMode: BigValueTextMode;
   orientation: VizOrientation;
   wideLayout: boolean;
+  text?: VizTextDisplayOptions;
   reduceOptions: ReduceDataOptions;
 }
 
@@ -60,6 +62,7 @@ export function StatPanel({ panel, frames, width, height, range, timeZone }: Pan
           graphMode={options.graphMode}
           justifyMode={options.justifyMode}
           textMode={options.textMode}
+          text={options.text}
           alignmentFactors={alignmentFactors}
           disableWideLayout={!options.wideLayout}
           theme={theme}

@@ -1,0 +1,192 @@
+import json
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import parse_qs
+
+import pytest
+from starlette.testclient import TestClient
+
+from llmvitals_stack.viewer import Limits, create_app
+
+LIMITS = Limits(request_bytes=200, response_bytes=1000, seconds=0.5)
+
+
+class Upstream(ThreadingHTTPServer):
+    """Stands where Prometheus is, and remembers what it was asked; the query says how it answers."""
+
+    daemon_threads = True
+
+    def __init__(self):
+        super().__init__(("127.0.0.1", 0), Answer)
+        self.asked: list[tuple[str, str, dict[str, str]]] = []
+        self.over = threading.Event()
+
+
+class Answer(BaseHTTPRequestHandler):
+    def do_GET(self):
+        self._answer("")
+
+    def do_POST(self):
+        self._answer(self.rfile.read(int(self.headers["Content-Length"])).decode())
+
+    def _answer(self, body):
+        self.server.asked.append((self.command, self.path, dict(self.headers)))
+        query = parse_qs(body).get("query", [""])[0]
+        if query == "slow":
+            self.server.over.wait(10)
+        text = json.dumps({"status": "success", "data": "x" * (5000 if query == "large" else 1)}).encode()
+        self.send_response(302 if query == "redirect" else 200)
+        self.send_header("Location", "http://127.0.0.1:1/")
+        self.send_header("Content-Length", str(len(text)))
+        self.end_headers()
+        self.wfile.write(text)
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture(name="upstream")
+def _upstream():
+    server = Upstream()
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+    thread.start()
+    yield server
+    server.over.set()
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+@pytest.fixture(name="client")
+def _client(upstream, tmp_path):
+    (tmp_path / "dist").mkdir()
+    (tmp_path / "dist" / "index.html").write_text("<html>the page</html>")
+    dashboards = tmp_path / "dashboards"
+    dashboards.mkdir()
+    (dashboards / "one.json").write_text('{"uid": "one", "title": "One", "tags": ["llmvitals"]}')
+    (dashboards / "broken.json").write_text("{")
+    (tmp_path / "secret.json").write_text('{"uid": "secret"}')
+    app = create_app(f"http://127.0.0.1:{upstream.server_port}", dashboards, tmp_path / "dist", LIMITS)
+    with TestClient(app, base_url="http://127.0.0.1") as client:
+        yield client
+
+
+@pytest.mark.parametrize("path", ["query", "query_range", "series", "labels"])
+def test_the_query_endpoints_pass(client, upstream, path):
+    """GET and POST reach Prometheus with query and form as they were."""
+    assert 200 == client.get(f"/api/v1/{path}?query=up").status_code
+    assert 200 == client.post(f"/api/v1/{path}", data={"query": "up"}).status_code
+
+    assert [("GET", f"/api/v1/{path}?query=up"), ("POST", f"/api/v1/{path}")] == [a[:2] for a in upstream.asked]
+
+
+def test_label_values_pass_for_a_label_only(client, upstream):
+    """What is no label's name is refused here; it could be a path."""
+    assert 200 == client.get("/api/v1/label/job/values").status_code
+    assert 400 == client.get("/api/v1/label/a%20b/values").status_code
+    assert 404 == client.get("/api/v1/label/..%2f..%2fadmin/values").status_code
+
+    assert 1 == len(upstream.asked)
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/api/v1/admin/tsdb/delete_series", "/api/v1/status/config", "/-/reload", "/-/quit", "/federate", "/api/v1/write"],
+)
+@pytest.mark.parametrize("method", ["GET", "POST", "PUT"])
+def test_nothing_else_reaches_prometheus(client, upstream, path, method):
+    """Administration, configuration and writing do not exist here."""
+    assert client.request(method, path).status_code in {404, 405}
+
+    assert [] == upstream.asked
+
+
+@pytest.mark.parametrize("method", ["PUT", "DELETE", "PATCH"])
+def test_only_reading_methods(client, upstream, method):
+    """A query is asked by GET or POST."""
+    assert 405 == client.request(method, "/api/v1/query").status_code
+
+    assert [] == upstream.asked
+
+
+def test_headers_of_the_browser_stay_here(client, upstream):
+    """Cookies and credentials of other services on this host are not Prometheus' business."""
+    client.get("/api/v1/query?query=up", headers={"Cookie": "session=1", "Authorization": "Bearer x"})
+
+    headers = {name.lower() for name in upstream.asked[0][2]}
+    assert not {"cookie", "authorization"} & headers
+
+
+def test_a_large_question_is_refused(client, upstream):
+    """Body and query have a bound."""
+    assert 413 == client.post("/api/v1/query", data={"query": "x" * 300}).status_code
+    assert 413 == client.get("/api/v1/query?query=" + "x" * 300).status_code
+
+    assert [] == upstream.asked
+
+
+def test_a_large_answer_is_cut_off_with_a_reason(client):
+    """The page says what to do instead of growing without end."""
+    response = client.post("/api/v1/query", data={"query": "large"})
+
+    assert 502 == response.status_code
+    assert "over 1000 bytes" in response.json()["error"]
+
+
+def test_a_late_answer_is_given_up(client):
+    """A query that Prometheus does not finish in time ends here, too."""
+    response = client.post("/api/v1/query", data={"query": "slow"})
+
+    assert 502 == response.status_code
+    assert "0.5 s" in response.json()["error"]
+
+
+def test_a_redirect_is_not_followed(client, upstream):
+    """Prometheus cannot send the proxy elsewhere."""
+    response = client.post("/api/v1/query", data={"query": "redirect"}, follow_redirects=False)
+
+    assert 302 == response.status_code
+    assert "location" not in response.headers
+
+
+def test_no_prometheus_says_so(tmp_path):
+    """Nobody listens: the answer names the address."""
+    (tmp_path / "index.html").write_text("")
+    app = create_app("http://127.0.0.1:1", tmp_path, tmp_path)
+    with TestClient(app, base_url="http://127.0.0.1") as client:
+        response = client.get("/api/v1/query?query=up")
+
+    assert 502 == response.status_code
+    assert "http://127.0.0.1:1 does not answer" in response.json()["error"]
+
+
+def test_another_host_gets_nothing(client):
+    """A page that rebinds its name to 127.0.0.1 is refused by the Host header."""
+    assert 400 == client.get("/api/v1/query?query=up", headers={"Host": "evil.example"}).status_code
+
+
+def test_dashboards_are_listed_and_served_by_uid(client):
+    """A file that is no JSON is left out; a uid is looked up, never a path."""
+    assert [{"uid": "one", "title": "One", "description": "", "tags": ["llmvitals"]}] == client.get(
+        "/api/dashboards"
+    ).json()
+    assert "One" == client.get("/api/dashboards/one").json()["title"]
+    assert 404 == client.get("/api/dashboards/secret").status_code
+    assert 404 == client.get("/api/dashboards/..%2fsecret").status_code
+
+
+@pytest.mark.parametrize("path", ["/", "/d/one", "/d/one/overview?from=now-1h"])
+def test_the_page_answers_grafanas_addresses(client, path):
+    """Links in alerts are made for Grafana; they open here as well."""
+    response = client.get(path)
+
+    assert "the page" in response.text
+    assert "default-src 'none'" in response.headers["Content-Security-Policy"]
+
+
+def test_requests_does_not_use_the_environments_proxy(client, monkeypatch):
+    """A proxy for the outside must not see what is asked on loopback."""
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:1")
+    monkeypatch.delenv("NO_PROXY", raising=False)
+
+    assert 200 == client.get("/api/v1/query?query=up").status_code
