@@ -131,5 +131,7 @@ class _UnixTransport(xmlrpc.client.Transport):
         self._timeout = timeout
 
     def make_connection(self, host: Any) -> http.client.HTTPConnection:
-        del host
-        return _UnixConnection(self._path, self._timeout)
+        # Kept where the base class looks for it: it is what closes the connection.
+        if not self._connection[1]:
+            self._connection = host, _UnixConnection(self._path, self._timeout)
+        return cast("http.client.HTTPConnection", self._connection[1])
