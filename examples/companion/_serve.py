@@ -70,8 +70,6 @@ async def serve(settings: Settings) -> None:
 
 @asynccontextmanager
 async def _assembled(settings: Settings, vitals: Vitals, ledger: EffectLedger) -> AsyncGenerator[Starlette, None]:
-    vitals.watch_loop(name="main")
-
     def observe(operation: str, seconds: float, error: BaseException | None) -> None:
         kind = "" if error is None else type(error).__name__
         vitals.recorder.child(catalogue.DB_OPERATION_DURATION, "sqlite", operation, kind).observe(seconds)
@@ -88,6 +86,8 @@ async def _assembled(settings: Settings, vitals: Vitals, ledger: EffectLedger) -
         offer_tunables(vitals, tuning, llm.providers)
         _offer(settings, vitals, llm, chat, store)
         summary = Summary(vitals, settings, tuning, llm, chat)
+        # Last, because starting is allowed to hold the loop up.
+        vitals.watch_loop(name="main")
         routes = [sockets.route(), *(demo_routes(chat, ledger) if settings.demo_faults else [])]
         yield application(chat, routes, summary.as_json, hosts=_LOOPBACK if settings.host in _LOOPBACK else None)
         # Nothing may be asked of what is being taken apart; the agent's thread may be waiting for this loop.

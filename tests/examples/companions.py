@@ -72,7 +72,7 @@ def companion(
         token.chmod(0o600)
         command += [f"--remediation-url={controller}", f"--agent-token-file={token}"]
     log = data.parent / "companion.log"
-    with server([*command, *arguments], port=port, log=log, ready="/healthz") as started:
+    with server([*command, *arguments], port=port, log=log, ready="/healthz", seconds=60) as started:
         yield Companion(started, f"http://127.0.0.1:{metrics_port}", data)
 
 
@@ -90,7 +90,7 @@ class Controller:
     def command(self, verb: str, *, attempt_id: str | None = None, **parameters: Any) -> dict[str, Any]:
         """Have *verb* done by the agent that said hello last; its result."""
         attempt_id = attempt_id or uuid.uuid4().hex
-        eventually(lambda: self.hello, what="the agent's first poll")
+        eventually(lambda: self.hello, seconds=40, what="the agent's first poll")
         with self._changed:
             before = len(self.results.get(attempt_id, []))
             self._fence += 1
@@ -105,14 +105,19 @@ class Controller:
                 }
             )
             self._changed.notify_all()
-        eventually(lambda: len(self.results.get(attempt_id, [])) > before, seconds=20, what=f"the result of {verb}")
+        eventually(lambda: len(self.results.get(attempt_id, [])) > before, seconds=40, what=f"the result of {verb}")
         return self.results[attempt_id][-1]
 
     def poll(self, hello: dict[str, Any]) -> dict[str, Any]:
         with self._changed:
             self.hello = hello
-            self._changed.wait_for(lambda: self._commands, timeout=min(hello["wait_seconds"], 1))
-            commands, self._commands = self._commands, []
+            # Only its own: the poll of a process that crashed may still hang here, and would swallow them.
+            boot = hello["boot_id"]
+            self._changed.wait_for(
+                lambda: any(command["boot_id"] == boot for command in self._commands), min(hello["wait_seconds"], 1)
+            )
+            commands = [command for command in self._commands if command["boot_id"] == boot]
+            self._commands = [command for command in self._commands if command["boot_id"] != boot]
         return {"commands": commands}
 
     def take(self, result: dict[str, Any]) -> None:

@@ -67,7 +67,7 @@ def faulty_llm(*arguments: str, log: Path) -> Iterator[Faulty]:
 
 def _addresses(process: subprocess.Popen[str], log: Path) -> dict[str, str]:
     told: dict[str, str] = {}
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while "control" not in told:
         line = process.stdout.readline()
         found = re.fullmatch(r"faulty_llm: (\w+) on (http://\S+)\n", line)
