@@ -23,10 +23,10 @@ RUN /opt/llmvitals/bin/pip install --no-deps --no-build-isolation . \
 FROM python:3.11.14-slim-bookworm
 LABEL org.opencontainers.image.title="llmvitals" org.opencontainers.image.licenses="Apache-2.0"
 COPY --from=build /opt/llmvitals /opt/llmvitals
-# A named volume takes over the owner of the folder that it covers.
+# A named volume takes over the owner of the folder that it covers: data, and the socket of a supervisor.
 RUN groupadd --gid 10001 llmvitals \
  && useradd --uid 10001 --gid 10001 --no-create-home --home-dir /data --shell /usr/sbin/nologin llmvitals \
- && install --directory --owner=10001 --group=10001 --mode=0700 /data
+ && install --directory --owner=10001 --group=10001 --mode=0700 /data /run/llmvitals
 # Nothing is written beside the code, which is read-only; logs leave line by line.
 ENV PATH=/opt/llmvitals/bin:$PATH PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1
 WORKDIR /data

@@ -51,6 +51,7 @@ def up(settings: Settings, terminal: Terminal) -> None:
         remediation_url="http://remediation:9466",
         ingest_token_file="/run/secrets/ingest_token",  # noqa: S106 -- a path
     )
+    _let_containers_read(settings)
     with terminal.step("starting the containers"):
         if (reason := _fails(*compose, "up", "--detach", cwd=settings, timeout=600)) is not None:
             raise health.UnhealthyError(f"docker compose up failed: {reason}")
@@ -85,6 +86,18 @@ def running(settings: Settings) -> bool:
     return done.returncode == 0 and bool(done.stdout.strip())
 
 
+def _let_containers_read(settings: Settings) -> None:
+    """Containers run as users of their own, so the mounted files must be readable by all; the wall is `.run` itself.
+
+    Only its owner gets into `.run`; a mount leads into a container past it.
+    """
+    settings.run.chmod(0o700)
+    for path in (settings.run / "secrets").iterdir():
+        path.chmod(0o444)
+    for path in ((settings.run / "alertmanager"), *(settings.run / "alertmanager").rglob("*")):
+        path.chmod(0o755 if path.is_dir() else 0o444)
+
+
 def _have_images(compose: tuple[str, ...], settings: Settings) -> None:
     """Pull what is pinned and not here yet, and build our own image."""
     if (reason := _fails(*compose, "pull", *_PULLED, cwd=settings, timeout=900)) is not None and not _all_local(
@@ -98,6 +111,8 @@ def _have_images(compose: tuple[str, ...], settings: Settings) -> None:
 def _all_local(compose: tuple[str, ...], settings: Settings) -> bool:
     done = _run(*compose, "config", cwd=settings)
     images = [line.split()[-1] for line in done.stdout.splitlines() if line.strip().startswith("image:")]
+    # Ours is built, not pulled.
+    images = [image for image in images if not image.startswith("llmvitals:")]
     return bool(images) and all(_fails("docker", "image", "inspect", image) is None for image in images)
 
 

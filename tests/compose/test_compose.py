@@ -1,5 +1,6 @@
 """What docker-compose.yml promises: pinned, unprivileged, on this machine only, watched, limited, without secrets."""
 
+import configparser
 import re
 import shutil
 import subprocess
@@ -182,13 +183,20 @@ def test_targets_are_services():
     assert {"companion:9464", "exporter:9465", "remediation:9466"} <= set(targets) <= served
 
 
-@each_service
+def commands():
+    """What runs in our containers, as module and arguments; the companion's is in its supervisor's file."""
+    supervised = configparser.RawConfigParser(inline_comment_prefixes=(";",))
+    supervised.read(ROOT / "deploy" / "compose" / "supervisord.conf", encoding="utf-8")
+    python, option, *companion = supervised["program:companion"]["command"].split()
+    assert ("python", "-m") == (python, option)
+    ours = {name: service["command"] for name, service in SERVICES.items() if "build" in service}
+    return {**ours, "companion": companion}
+
+
+@pytest.mark.parametrize("name", commands())
 def test_commands_are_accepted(name):
     """Our programs know every flag that they are given."""
-    service = SERVICES[name]
-    if "build" not in service:
-        return
-    module, *arguments = service["command"]
+    module, *arguments = commands()[name]
     words = [argument for argument in arguments if not argument.startswith("-")]
     command = [sys.executable, "-m", module, *words, "--help"]
     help_ = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True).stdout
@@ -196,6 +204,17 @@ def test_commands_are_accepted(name):
     for argument in arguments:
         if argument.startswith("--"):
             assert argument.partition("=")[0] in help_, argument
+
+
+def test_supervisor_is_shared_by_a_socket_only():
+    """Remediation starts the companion by its supervisor's socket, in a volume that only these two share."""
+    text = (ROOT / "deploy" / "compose" / "supervisord.conf").read_text(encoding="utf-8")
+    (url,) = [argument for argument in SERVICES["remediation"]["command"] if "--supervisor-url" in argument]
+    sharing = [name for name, service in SERVICES.items() if "supervisor:/run/llmvitals" in service.get("volumes", [])]
+
+    assert f"file={url.removeprefix('--supervisor-url=unix://')}\n" in text
+    assert "inet_http_server" not in text
+    assert ["remediation", "companion"] == sharing
 
 
 def test_image_holds_what_it_needs_and_no_more():

@@ -84,7 +84,7 @@ def _mounts(procfs: str) -> Iterator[tuple[str, str, str, list[str]]]:
         fields = before.split(" ")
         fstype, _device, options = after.split(" ", 2)
         root, mountpoint = fields[3:5]
-        # A mount whose root lies outside of our view ("/..") is the host's, shown in a container: our path is not in it.
+        # A mount whose root lies outside of our view ("/..") is the host's, and our path is not in it.
         if fstype in ("cgroup", "cgroup2") and not root.startswith("/.."):
             yield root, mountpoint, fstype, options.split(",")
 
