@@ -65,7 +65,7 @@ def test_remediation_is_told_at_once_and_again_every_minute():
         "continue": True,
         "group_by": ["alertname", "job", "instance"],
         "group_wait": "1s",
-        "group_interval": "10s",
+        "group_interval": "2s",
         "repeat_interval": "1m",
     }
     assert watchdog["matchers"] == ['alertname="Watchdog"']
