@@ -93,6 +93,8 @@ async def _run(options: Options, store: Store, clock: SystemClock, listener: soc
             access_log=False,
             server_header=False,
             proxy_headers=False,
+            # Longer than Alertmanager's usual pauses, so that it does not write into a connection that we just closed.
+            timeout_keep_alive=65,
             timeout_graceful_shutdown=_ANSWERS_SECONDS,
         )
     )

@@ -24,6 +24,7 @@ class Shop:
     metrics_port: int
     control_port: int
     ledger: Path
+    job: str = "shop"
     server: Server | None = None
 
     @property
@@ -50,7 +51,6 @@ class Loop:
     port: int
     shops: list[Shop]
     policy: Path
-    allotted: int = 0
 
     @property
     def url(self) -> str:
@@ -86,10 +86,10 @@ class Loop:
         ]
 
     @contextlib.contextmanager
-    def shop(self) -> Iterator[Shop]:
+    def shop(self, job: str = "shop") -> Iterator[Shop]:
         """A shop on a target of its own, so that no test meets another's cooldown."""
-        shop = self.shops[self.allotted]
-        self.allotted += 1
+        shop = next(shop for shop in self.shops if shop.job == job)
+        self.shops.remove(shop)
         shop.ledger.touch()
         with self.open(shop):
             yield shop
@@ -100,6 +100,7 @@ class Loop:
         command = [
             sys.executable,
             HERE / "shop.py",
+            f"--service={shop.job}",
             f"--metrics-port={shop.metrics_port}",
             f"--control-port={shop.control_port}",
             f"--remediation-url={self.url}",
@@ -144,7 +145,7 @@ class Loop:
         eventually(lambda: self.is_over(shop), seconds=20, what="the end of the alert")
 
     def agent_is_connected(self, shop: Shop) -> bool:
-        return f"shop@{shop.instance}" in json.dumps(self.api("status").json())
+        return f"{shop.job}@{shop.instance}" in json.dumps(self.api("status").json())
 
     def prometheus_knows(self, shop: Shop) -> bool:
         """Whether the target was scraped, so that the loop starts with the fault and not with the start-up."""
@@ -163,14 +164,17 @@ class Loop:
 
 
 @contextlib.contextmanager
-def loop(folder: Path, *, shops: int) -> Iterator[Loop]:
-    """Prometheus and Alertmanager for *shops* targets; the service and the shops are the tests' to start."""
+def loop(folder: Path, *, shops: int, kiosks: int) -> Iterator[Loop]:
+    """Prometheus and Alertmanager for so many targets of each kind; the rest is the tests' to start."""
     for name, token in TOKENS.items():
         (folder / f"{name}_token").write_text(f"{token}\n", encoding="utf-8")
     policy = folder / "policy.yml"
     policy.write_text((HERE / "policy.yml").read_text(encoding="utf-8"), encoding="utf-8")
     port = free_port()
-    allotted = [Shop(free_port(), free_port(), folder / f"ledger-{number}.jsonl") for number in range(shops)]
+    allotted = [
+        Shop(free_port(), free_port(), folder / f"ledger-{number}.jsonl", job)
+        for number, job in enumerate([*["shop"] * shops, *["kiosk"] * kiosks])
+    ]
     route = {
         "receiver": "remediation",
         "group_by": ["alertname", "job", "instance"],
@@ -192,7 +196,7 @@ def loop(folder: Path, *, shops: int) -> Iterator[Loop]:
         servers.alertmanager(folder / "alertmanager", config={"route": route, "receivers": receivers}) as alertmanager,
         servers.prometheus(
             folder / "prometheus",
-            targets={"shop": [shop.instance for shop in allotted]},
+            targets={job: [shop.instance for shop in allotted if shop.job == job] for job in ("shop", "kiosk")},
             rules=[HERE / "crowd.yml"],
             alertmanagers=[urllib.parse.urlsplit(alertmanager.url).netloc],
         ) as prometheus,
