@@ -49,6 +49,9 @@ def _up(options: argparse.Namespace, terminal: Terminal) -> int:
 
 def _start(settings: Settings, terminal: Terminal) -> str:
     mode = settings["LLMVITALS_MODE"]
+    if mode == "auto" and native.states(settings):
+        # An engine that came up since then would find our own ports taken.
+        mode = "native"
     if mode != "native":
         try:
             compose.up(settings, terminal)
@@ -78,8 +81,13 @@ def _addresses(settings: Settings) -> list[tuple[str, str]]:
 def _down(options: argparse.Namespace, terminal: Terminal) -> int:
     settings = load(options.root)
     with terminal.step("stopping"):
-        stopped = [native.down(settings), compose.down(settings)]
-    terminal.say("Stopped; the data stays in .run." if any(stopped) else "Nothing ran.")
+        processes, containers = native.down(settings), compose.down(settings)
+    if processes:
+        terminal.say("Stopped; the data stays in .run.")
+    if containers:
+        terminal.say("Stopped; the data stays in the containers' volumes.")
+    if not processes and not containers:
+        terminal.say("Nothing ran.")
     return 0
 
 

@@ -186,6 +186,12 @@ def _dashboards(settings: Settings, tools: Tools) -> tuple[Program, ...]:
                     "GF_PATHS_DATA": str(settings.run / "grafana-data"),
                     "GF_PATHS_PROVISIONING": str(settings.run / "grafana" / "provisioning"),
                     "GF_SECURITY_ADMIN_PASSWORD__FILE": str(settings.run / "secrets" / "grafana_admin_password"),
+                    # Who reaches this port of this machine reaches Prometheus too; changing needs the password.
+                    "GF_AUTH_ANONYMOUS_ENABLED": "true",
+                    "GF_AUTH_ANONYMOUS_ORG_ROLE": "Viewer",
+                    "GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH": str(
+                        settings.root / "grafana" / "dashboards" / "llmvitals-overview.json"
+                    ),
                     "GF_ANALYTICS_REPORTING_ENABLED": "false",
                     "GF_ANALYTICS_CHECK_FOR_UPDATES": "false",
                 },

@@ -6,7 +6,7 @@ from pathlib import Path
 import yaml
 
 from llmvitals_stack import alertmanager
-from llmvitals_stack.settings import Settings, write_private
+from llmvitals_stack.settings import Settings, SettingsError, write_private
 
 
 def secret_files(settings: Settings) -> None:
@@ -22,11 +22,16 @@ def alertmanager_file(settings: Settings, *, remediation_url: str, ingest_token_
     """Alertmanager's file: it expands no variables, so its receivers are filled in here.
 
     Raises:
-        ValueError: With every receiver's mistake.
+        SettingsError: With every receiver's mistake.
     """
     folder = settings.run / "alertmanager"
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    text = alertmanager.render(settings.values, remediation_url=remediation_url, ingest_token_file=ingest_token_file)
+    try:
+        text = alertmanager.render(
+            settings.values, remediation_url=remediation_url, ingest_token_file=ingest_token_file
+        )
+    except ValueError as error:
+        raise SettingsError(settings.root / ".env", str(error).splitlines()) from None
     shutil.copytree(settings.root / "alertmanager" / "templates", folder / "templates", dirs_exist_ok=True)
     # It may hold a password for mail.
     write_private(folder / "alertmanager.yml", text)

@@ -80,7 +80,7 @@ class Prometheus:
                     url,
                     data=form,
                     headers=headers,
-                    timeout=(2, self.limits.seconds),
+                    timeout=(min(5, self.limits.seconds), self.limits.seconds),
                     allow_redirects=False,
                     stream=True,
                 ) as response:
