@@ -4,15 +4,22 @@ import contextlib
 import tempfile
 from collections import Counter
 from pathlib import Path
+from unittest import mock
 
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from tests.remediation.world import world
 
+from llmvitals_remediation import crash
 from llmvitals_remediation.errors import ConflictError
 
 NAMES = ("Memory", "Charge", "Slow", "Asks")
+
+
+def die():
+    """The step ends here, with nothing after it."""
+    raise RuntimeError("died")
 
 
 class Life(RuleBasedStateMachine):
@@ -62,11 +69,15 @@ class Life(RuleBasedStateMachine):
         self.world.die()
         self.world.boot()
 
-    @rule()
-    def the_service_dies_after_its_intent(self):
-        """The command is never sent, or its answer never comes in."""
-        self.world.engine._jobs.stopping.set()
-        self.world.engine.tick()
+    @rule(place=st.sampled_from(["after_intent", "after_act", "in_verification"]), name=st.sampled_from(NAMES))
+    def the_service_dies_there(self, place, name):
+        """The command is never sent, or its answer never comes in, or the proof is never written."""
+        self.value(well=False)
+        self.fire(name, deliver=True)
+        with mock.patch.object(crash, "point", lambda at: die() if at == place else None):
+            self.world.tick()
+            self.world.clock.advance(2)
+            self.world.tick()
         self.world.die()
         self.world.boot()
 
