@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from llmvitals import catalogue
+from llmvitals._errors import CircuitOpenError
 from llmvitals._recording import Recorder, error_type
 
 _Listener = Callable[[Any, bool], None]
@@ -22,6 +23,9 @@ class Retries:
     @tenacity.retry(stop=stop_after_attempt(3), wait=wait_exponential(), **vitals.retries("llm").tenacity())
     async def ask(question): ...
     ```
+
+    A call that a breaker refused (`CircuitOpenError`) was not tried. It counts as no attempt, it is not retried whatever
+    the predicate would say, and the error comes out as it is; the breaker counts it, as rejected.
     """
 
     def __init__(self, recorder: Recorder, name: str) -> None:
@@ -63,8 +67,12 @@ class Retries:
         recorder.child(catalogue.RETRY_WAIT, name).observe(float(state.upcoming_sleep))
 
 
+def _refused(state: Any) -> bool:
+    return state.outcome.failed and isinstance(state.outcome.exception(), CircuitOpenError)
+
+
 class _Observed:
-    """A question of tenacity's whose answer is told on, and given unchanged."""
+    """A question of tenacity's whose answer is told on, and given unchanged. About a refused call nothing is asked."""
 
     def __init__(self, recorder: Recorder, question: Callable[[Any], Any], listener: _Listener) -> None:
         self._recorder = recorder
@@ -78,6 +86,8 @@ class _Observed:
 
 class _ObservedSync(_Observed):
     def __call__(self, state: Any) -> Any:
+        if _refused(state):
+            return False
         answer = self._question(state)
         self.tell(state, answer)
         return answer
@@ -86,6 +96,8 @@ class _ObservedSync(_Observed):
 class _ObservedAsync(_Observed):
     # tenacity looks at the kind of __call__ to decide whether to await it.
     async def __call__(self, state: Any) -> Any:
+        if _refused(state):
+            return False
         answer = await self._question(state)
         self.tell(state, answer)
         return answer

@@ -3,6 +3,8 @@ import asyncio
 import pytest
 import tenacity
 
+import llmvitals
+
 
 @pytest.fixture(name="options")
 def _options(vitals):
@@ -111,6 +113,39 @@ def test_an_error_that_is_not_retried(vitals, retrying):
 
     assert {"fatal": 1} == attempts(vitals)
     assert vitals.value("llmvitals_retries_exhausted_total") is None
+
+
+def test_a_refused_call_is_no_attempt(vitals, retrying, options):
+    """A breaker that opens in mid-retry ends it: what it refuses is its own `rejected`, and not tried again."""
+    options["retry"] = tenacity.retry_if_exception_type()
+    breaker = vitals.breaker("llm", failure_threshold=2)
+
+    with pytest.raises(llmvitals.CircuitOpenError):
+        retrying(breaker(failing(9)))
+
+    assert {"retryable": 2} == attempts(vitals)
+    assert 1 == vitals.value("llmvitals_circuit_breaker_calls_total", name="llm", outcome="rejected")
+    assert vitals.value("llmvitals_retries_exhausted_total") is None
+
+
+def test_an_async_predicate_is_not_asked_about_a_refused_call(vitals, options):
+    """Nor can it have such a call retried."""
+
+    async def again(state):
+        await asyncio.sleep(0)
+        return state.outcome.failed
+
+    breaker = vitals.breaker("llm")
+    breaker.force_open()
+
+    @tenacity.retry(**(options | {"retry": again}))
+    async def ask():
+        return await breaker.acall(asyncio.sleep, 0)
+
+    with pytest.raises(llmvitals.CircuitOpenError):
+        asyncio.run(ask())
+
+    assert {} == attempts(vitals)
 
 
 def test_reraise_and_callbacks_work_as_before(vitals, options):
