@@ -1,6 +1,7 @@
 """What `make up` writes under `.run/`: nothing there is a source, all of it can be deleted."""
 
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 
 import yaml
@@ -40,13 +41,26 @@ def alertmanager_file(settings: Settings, *, remediation_url: str, ingest_token_
 
 def prometheus_folder(settings: Settings) -> None:
     """Prometheus's configuration and rules as committed, with this machine's targets beside them."""
-    source, folder = settings.root / "prometheus", settings.run / "prometheus"
-    shutil.rmtree(folder, ignore_errors=True)
-    shutil.copytree(source, folder, ignore=shutil.ignore_patterns("targets", "tests"))
+    source = settings.root / "prometheus"
+    files = {Path("prometheus.yml"): (source / "prometheus.yml").read_text(encoding="utf-8")}
+    for path in (source / "rules").rglob("*.yml"):
+        files[path.relative_to(source)] = path.read_text(encoding="utf-8")
     for job, targets in _targets(settings).items():
-        path = folder / "targets" / job / "native.yml"
-        path.parent.mkdir(parents=True)
-        path.write_text(yaml.safe_dump(targets, sort_keys=False), encoding="utf-8")
+        files[Path("targets", job, "native.yml")] = yaml.safe_dump(targets, sort_keys=False)
+    _mirror(settings.run / "prometheus", files)
+
+
+def _mirror(folder: Path, files: Mapping[Path, str]) -> None:
+    """Make a folder hold these files and no others, leaving alone what is right already: a server watches it."""
+    for name, text in files.items():
+        path = folder / name
+        if not path.exists() or path.read_text(encoding="utf-8") != text:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            draft = path.with_name(f".{path.name}.new")
+            draft.write_text(text, encoding="utf-8")
+            draft.replace(path)
+    for path in [path for path in folder.rglob("*") if path.is_file() and path.relative_to(folder) not in files]:
+        path.unlink()
 
 
 def _targets(settings: Settings) -> dict[str, list[dict[str, object]]]:
@@ -66,11 +80,10 @@ def _targets(settings: Settings) -> dict[str, list[dict[str, object]]]:
 
 def grafana_folder(settings: Settings) -> None:
     """Grafana's provisioning with this machine's addresses in place of Compose's."""
-    folder = settings.run / "grafana" / "provisioning"
-    shutil.rmtree(folder, ignore_errors=True)
-    shutil.copytree(settings.root / "grafana" / "provisioning", folder)
-    for path in folder.rglob("*.yml"):
-        text = path.read_text(encoding="utf-8")
-        text = text.replace("http://prometheus:9090", settings.url("PROMETHEUS"))
+    source = settings.root / "grafana" / "provisioning"
+    files = {}
+    for path in source.rglob("*.yml"):
+        text = path.read_text(encoding="utf-8").replace("http://prometheus:9090", settings.url("PROMETHEUS"))
         text = text.replace("/var/lib/grafana/dashboards", str(settings.root / "grafana" / "dashboards"))
-        path.write_text(text, encoding="utf-8")
+        files[path.relative_to(source)] = text
+    _mirror(settings.run / "grafana" / "provisioning", files)

@@ -1,0 +1,88 @@
+"""What `make up` writes under `.run`."""
+
+import stat
+from pathlib import Path
+
+import pytest
+import yaml
+
+from llmvitals_stack import render
+from llmvitals_stack.settings import SettingsError, ensure, load
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(name="settings")
+def _settings(tmp_path):
+    for name in ("prometheus", "alertmanager", "grafana", "remediation", ".env.example"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    ensure(tmp_path)
+    return load(tmp_path)
+
+
+def snapshot(folder):
+    return {path: (path.stat().st_mtime_ns, path.read_text()) for path in folder.rglob("*") if path.is_file()}
+
+
+def test_every_scrape_job_finds_a_folder_with_targets(settings):
+    """Each file pattern in prometheus.yml meets a file, or Prometheus complains of it for ever."""
+    render.prometheus_folder(settings)
+
+    folder = settings.run / "prometheus"
+    configuration = yaml.safe_load((folder / "prometheus.yml").read_text())
+    patterns = [
+        pattern
+        for job in configuration["scrape_configs"]
+        for discovery in job["file_sd_configs"]
+        for pattern in discovery["files"]
+    ]
+    assert [] == [pattern for pattern in patterns if not list(folder.glob(pattern))]
+
+
+def test_the_second_time_touches_nothing(settings):
+    """Prometheus watches the folder: what is right already is left alone, so no target is lost for a moment."""
+    render.prometheus_folder(settings)
+    before = snapshot(settings.run / "prometheus")
+
+    render.prometheus_folder(settings)
+
+    assert before == snapshot(settings.run / "prometheus")
+
+
+def test_a_rule_that_was_removed_goes(settings):
+    """A file that the checkout has no more does not stay in force."""
+    render.prometheus_folder(settings)
+    stale = settings.run / "prometheus" / "rules" / "alerts" / "gone.yml"
+    stale.write_text("groups: []\n")
+
+    render.prometheus_folder(settings)
+
+    assert not stale.exists()
+
+
+def test_secrets_and_receivers_are_private(settings):
+    """Only their owner reads the tokens and Alertmanager's file."""
+    render.secret_files(settings)
+    path = render.alertmanager_file(settings, remediation_url="http://127.0.0.1:1", ingest_token_file="/x")
+
+    private = [settings.secret_file(name) for name in ("admin", "ingest", "agent")]
+    assert {0o600} == {stat.S_IMODE(file.stat().st_mode) for file in [path, *private]}
+
+
+def test_a_receivers_mistake_is_one_of_the_settings(settings):
+    """A bad mail server is told as a mistake of `.env`, before anything starts."""
+    settings = type(settings)(settings.root, {**settings.values, "LLMVITALS_SMTP_HOST": "no port here"})
+
+    with pytest.raises(SettingsError) as caught:
+        render.alertmanager_file(settings, remediation_url="http://127.0.0.1:1", ingest_token_file="/x")
+
+    assert "LLMVITALS_SMTP" in str(caught.value)
+
+
+def test_grafana_is_told_this_machines_prometheus(settings):
+    """The provisioned data source has the port of `.env`, not Compose's host name."""
+    render.grafana_folder(settings)
+
+    texts = "".join(text for _, text in snapshot(settings.run / "grafana").values())
+    assert settings.url("PROMETHEUS") in texts
+    assert "http://prometheus:9090" not in texts
