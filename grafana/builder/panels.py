@@ -159,7 +159,7 @@ def bargauge(
     height: int = 8,
     limit: Limit | None = None,
     high: float | None = 1,
-    decimals: int | None = None,
+    decimals: int | None = 0,
     no_value: str = "No data",
 ) -> Panel:
     defaults = _defaults(unit, limit, no_value=no_value, low=0, high=high, decimals=decimals)
@@ -174,6 +174,7 @@ def bargauge(
         "reduceOptions": {"calcs": ["lastNotNull"], "fields": "", "values": False},
         "showUnfilled": True,
         "sizing": "auto",
+        "text": {"titleSize": 14, "valueSize": 16},
         "valueMode": "color",
     }
     now = Query(query.expr, query.legend, now=True)

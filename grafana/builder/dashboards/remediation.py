@@ -225,7 +225,7 @@ def _times() -> list[Panel]:
                 Column("Value #E", "Relapses", unit="short", decimals=0, width=90),
             ],
             width=12,
-            no_value="No actions",
+            no_value="none",
             sort=("Handler", False),
             hide=("job",),
         ),

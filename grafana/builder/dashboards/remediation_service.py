@@ -39,7 +39,7 @@ def _decisions() -> list[Panel]:
             "Breakers that rest a handler on a service, and actions that run at this moment.",
             [
                 Query(
-                    total(select(f"{PREFIX}breaker_open", HANDLER), "handler", "service"),
+                    total(select(f"{PREFIX}breaker_open", HANDLER), "handler", "service") + " > 0",
                     "breaker {{handler}} {{service}}",
                 ),
                 Query(total(select(f"{PREFIX}slots_in_use")), "slots in use"),

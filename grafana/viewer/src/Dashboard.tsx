@@ -117,7 +117,11 @@ function useMarks(model: Model, scope: Scope | null): Mark[] {
     const wanted = (model.annotations?.list ?? []).filter((a) => a.enable && a.target?.expr);
     // A broken annotation must not take the panels with it.
     Promise.all(wanted.map((a) => loadMarks(a, scope, abort.signal).catch(() => [])))
-      .then((found) => setMarks(found.flat()))
+      .then((found) => {
+        if (!abort.signal.aborted) {
+          setMarks(found.flat());
+        }
+      })
       .catch(() => undefined);
     return () => abort.abort();
   }, [model, scope]);

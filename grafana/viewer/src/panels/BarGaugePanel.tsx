@@ -7,7 +7,7 @@ import {
   type ReduceDataOptions,
 } from '@grafana/data';
 import { BarGauge, VizRepeater, useTheme2 } from '@grafana/ui';
-import type { BarGaugeDisplayMode, BarGaugeNamePlacement, BarGaugeValueMode } from '@grafana/schema';
+import type { BarGaugeDisplayMode, BarGaugeNamePlacement, BarGaugeValueMode, VizTextDisplayOptions } from '@grafana/schema';
 import { fieldConfigOf } from '../data/fieldConfig';
 import type { PanelProps } from './types';
 
@@ -20,6 +20,7 @@ interface BarGaugeOptions {
   minVizWidth: number;
   minVizHeight: number;
   maxVizHeight: number;
+  text?: VizTextDisplayOptions;
   reduceOptions: ReduceDataOptions;
 }
 
@@ -53,6 +54,7 @@ export function BarGaugePanel({ panel, frames, width, height, timeZone }: PanelP
           showUnfilled={options.showUnfilled}
           alignmentFactors={alignmentFactors}
           isOverflow={count * h > height}
+          text={options.text}
           itemSpacing={8}
           lcdCellWidth={12}
           theme={theme}

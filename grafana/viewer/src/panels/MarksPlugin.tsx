@@ -66,7 +66,7 @@ function draw(u: uPlot, mark: Mark, colorByName: (name: string) => string): HTML
   ctx.fillStyle = color;
   ctx.globalAlpha = 0.06;
   ctx.fillRect(from, u.bbox.top, to - from, u.bbox.height);
-  ctx.globalAlpha = 0.8;
+  ctx.globalAlpha = 0.5;
   ctx.strokeStyle = color;
   ctx.lineWidth = devicePixelRatio;
   ctx.setLineDash([4 * devicePixelRatio, 4 * devicePixelRatio]);
