@@ -5,7 +5,10 @@ import inspect
 import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping
-from typing import Any, Literal, ParamSpec, TypeVar, cast
+from contextlib import aclosing
+from contextvars import ContextVar
+from types import TracebackType
+from typing import Any, Literal, ParamSpec, Self, TypeVar, cast
 
 from llmvitals import catalogue
 from llmvitals._errors import CircuitOpenError
@@ -23,7 +26,18 @@ class Breaker:
 
     It opens after *failure_threshold* failures in a row, and after *reset_timeout_seconds* lets one call through as a
     probe: its success closes the breaker, its failure opens it again. Errors of the kinds in *ignore* (the caller's own
-    mistakes) say nothing about the service, nor does a cancelled call.
+    mistakes) say nothing about the service, nor does a cancelled call or a stream that its reader left.
+
+    It goes around a function (`call`, `acall`, or as a decorator; of a generator it guards the whole run), or around a
+    block, so that what a stream does after its first chunk counts, too:
+
+    ```python
+    async with breaker:
+        async for chunk in await client.chat.completions.create(stream=True, ...):
+            ...
+    ```
+
+    A time-out counts as a failure when it is raised inside: ``async with breaker, asyncio.timeout(30):``.
     """
 
     def __init__(
@@ -48,6 +62,8 @@ class Breaker:
         self._failures = 0
         self._opened_at = 0.0
         self._probing = False
+        # The blocks that run, and the era in which each was admitted.
+        self._blocks: dict[_Block, int] = {}
         # Counts changes of state: a call that began before the last one has nothing to say about the present.
         self._era = 0
         self._show()
@@ -89,8 +105,63 @@ class Breaker:
         self._succeeded(era)
         return result
 
+    def __enter__(self) -> Self:
+        """Begin a block; threads and tasks may be in blocks of the same breaker at once.
+
+        Raises:
+            CircuitOpenError: The block was refused; nothing of it runs.
+        """
+        era, block = self._admit(), _Block(self)
+        self._blocks[block] = era
+        _entered.set((*_entered.get(), block))
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        era = self._leave()
+        if era is None:
+            return
+        if error is None:
+            self._succeeded(era)
+        elif isinstance(error, GeneratorExit):
+            # Perhaps a dropped generator, and the garbage collector at work while this very thread holds our lock.
+            self._recorder.later(functools.partial(self._failed, era, GeneratorExit()))
+        else:
+            self._failed(era, error)
+
+    async def __aenter__(self) -> Self:
+        return self.__enter__()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.__exit__(kind, error, traceback)
+
     def __call__(self, function: Callable[P, T]) -> Callable[P, T]:
-        """Decorate a function, sync or async, so that each call of it goes through the breaker."""
+        """Decorate a function, sync or async, so that each call of it goes through the breaker.
+
+        A generator, sync or async, is in it from its first item until it ends, fails or is closed.
+        """
+        if inspect.isasyncgenfunction(function):
+
+            @functools.wraps(function)
+            async def through_async_generator(*args: P.args, **kwargs: P.kwargs) -> Any:
+                async with self, aclosing(function(*args, **kwargs)) as items:
+                    async for item in items:
+                        yield item
+
+            return cast("Callable[P, T]", through_async_generator)
+
+        if inspect.isgeneratorfunction(function):
+
+            @functools.wraps(function)
+            def through_generator(*args: P.args, **kwargs: P.kwargs) -> Any:
+                with self:
+                    return (yield from function(*args, **kwargs))
+
+            return cast("Callable[P, T]", through_generator)
+
         if inspect.iscoroutinefunction(function):
 
             @functools.wraps(function)
@@ -125,6 +196,8 @@ class Breaker:
 
     def _admit(self) -> int:
         """Return the era of the admitted call, or refuse it."""
+        # A probe that was dropped gives its place back here.
+        self._recorder.drain()
         with self._lock:
             if self._state == "open" and not self._forced and self._seconds_left() <= 0:
                 self._enter("half_open")
@@ -136,6 +209,19 @@ class Breaker:
             seconds_left = float("inf") if self._forced else max(self._seconds_left(), 0.0)
         self._count("rejected")
         raise CircuitOpenError(self.name, seconds_left)
+
+    def _leave(self) -> int | None:
+        """The era of this thread's or task's innermost open block. Takes no lock: see `__exit__`."""
+        stack = _entered.get()
+        for block in reversed(stack):
+            if block.breaker is self and (era := self._blocks.pop(block, None)) is not None:
+                _entered.set(tuple(other for other in stack if other is not block))
+                return era
+        try:
+            # Entered in another context than it is left in: a generator that its event loop closes, for one.
+            return self._blocks.popitem()[1]
+        except KeyError:
+            return None
 
     def _succeeded(self, era: int) -> None:
         self._count("success")
@@ -185,6 +271,19 @@ class Breaker:
     def _count(self, outcome: str) -> None:
         with self._recorder.guard("breaker"):
             self._recorder.child(catalogue.BREAKER_CALLS, self.name, outcome).inc()
+
+
+class _Block:
+    """A ``with`` block that runs."""
+
+    __slots__ = ("breaker",)
+
+    def __init__(self, breaker: Breaker) -> None:
+        self.breaker = breaker
+
+
+# A tuple, not a list: a task inherits its parent's stack, and must not take from it.
+_entered: ContextVar[tuple[_Block, ...]] = ContextVar("llmvitals_breaker_blocks", default=())
 
 
 class Breakers(Mapping[str, Breaker]):

@@ -24,7 +24,7 @@ class Retries:
     async def ask(question): ...
     ```
 
-    A call that a breaker refused (`CircuitOpenError`) was not tried. It counts as no attempt, it is not retried whatever
+    A call that a breaker refused (`CircuitOpenError`) was not tried. It counts as no attempt, is not retried, whatever
     the predicate would say, and the error comes out as it is; the breaker counts it, as rejected.
     """
 

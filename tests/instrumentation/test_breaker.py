@@ -52,8 +52,62 @@ def call_decorated_async(breaker, function):
     return asyncio.run(afunction())
 
 
+def call_block(breaker, function):
+    with breaker:
+        return function()
+
+
+def call_async_block(breaker, function):
+    async def main():
+        async with breaker:
+            await asyncio.sleep(0)
+            return function()
+
+    return asyncio.run(main())
+
+
+def call_decorated_generator(breaker, function):
+    @breaker
+    def pieces():
+        yield "first"
+        return function()
+
+    def consume():
+        return (yield from pieces())
+
+    consuming = consume()
+    try:
+        while True:
+            next(consuming)
+    except StopIteration as end:
+        return end.value
+
+
+def call_decorated_async_generator(breaker, function):
+    @breaker
+    async def pieces():
+        yield "first"
+        yield function()
+
+    async def main():
+        return [piece async for piece in pieces()][-1]
+
+    return asyncio.run(main())
+
+
 @pytest.fixture(
-    name="call", params=[call_sync, call_async, call_decorated, call_decorated_async], ids=lambda way: way.__name__
+    name="call",
+    params=[
+        call_sync,
+        call_async,
+        call_decorated,
+        call_decorated_async,
+        call_block,
+        call_async_block,
+        call_decorated_generator,
+        call_decorated_async_generator,
+    ],
+    ids=lambda way: way.__name__,
 )
 def _call(request, breaker):
     """Every way through the breaker."""
@@ -201,6 +255,117 @@ def test_a_cancelled_probe_gives_its_place_back(vitals, breaker, clock):
 
     assert "reply" == breaker.call(ok)
     assert 1 == outcomes(vitals)["ignored"]
+
+
+def test_a_cancelled_block_is_no_failure(vitals, breaker, clock):
+    """Nor one that a time-out outside of it ends; a time-out inside of it is."""
+
+    async def patient():
+        async with breaker:
+            await asyncio.sleep(30)
+
+    async def main():
+        task = asyncio.create_task(patient())
+        await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(patient(), 0.01)
+        with pytest.raises(TimeoutError):
+            async with breaker, asyncio.timeout(0.01):
+                await asyncio.sleep(30)
+
+    asyncio.run(main())
+
+    assert {"ignored": 2, "failure": 1} == outcomes(vitals)
+
+
+def test_blocks_of_many_tasks_and_threads_are_told_apart(vitals, breaker):
+    """Each block's end is its own, in whatever order they end."""
+
+    async def ask(number):
+        async with breaker:
+            await asyncio.sleep(0.001 * (number % 7))
+            if number % 4 == 0:
+                raise KeyError
+
+    async def main():
+        return await asyncio.gather(*(ask(number) for number in range(40)), return_exceptions=True)
+
+    threads = [threading.Thread(target=asyncio.run, args=(main(),)) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert {"success": 120, "ignored": 40} == outcomes(vitals)
+    assert not breaker._blocks
+
+
+def test_a_stream_that_is_left_says_nothing(vitals, breaker, clock):
+    """A probe whose reader goes away, or drops it, gives its place back."""
+
+    @breaker
+    def pieces():
+        yield from "abc"
+
+    trip(breaker)
+    for leave in (lambda stream: stream.close(), lambda stream: None):
+        clock.now += 30
+        stream = pieces()
+        assert "a" == next(stream)
+        with pytest.raises(llmvitals.CircuitOpenError):
+            breaker.call(ok)
+        leave(stream)
+        del stream
+
+    assert "reply" == breaker.call(ok)
+    assert 2 == outcomes(vitals)["ignored"]
+
+
+def test_a_dropped_stream_may_be_collected_while_the_breaker_is_at_work(vitals, breaker):
+    """A finaliser runs anywhere: even where its own thread holds the lock, it waits for nothing."""
+
+    @breaker
+    def pieces():
+        yield from "abc"
+
+    stream = pieces()
+    next(stream)
+
+    def drop():
+        nonlocal stream
+        with breaker._lock:
+            stream = None
+
+    dropping = threading.Thread(target=drop, daemon=True)
+    dropping.start()
+    dropping.join(5)
+
+    assert not dropping.is_alive()
+    vitals.recorder.drain()
+    assert {"ignored": 1} == outcomes(vitals)
+
+
+def test_a_block_may_be_left_in_another_context(vitals, breaker):
+    """As when an event loop closes a stream whose reader is gone."""
+
+    async def pieces():
+        async with breaker:
+            yield 1
+            yield 2
+
+    async def main():
+        stream = pieces()
+        await asyncio.create_task(anext(stream))
+        await asyncio.create_task(stream.aclose())
+
+    asyncio.run(main())
+    vitals.recorder.drain()
+
+    assert {"ignored": 1} == outcomes(vitals)
+    assert not breaker._blocks
 
 
 def test_a_call_from_before_the_opening_does_not_close_it(breaker):
