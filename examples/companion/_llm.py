@@ -60,7 +60,11 @@ class Delta:
 
 
 class _Provider:
-    """One OpenAI-compatible server. The breaker sees attempts, so a burst of retries opens it as it should."""
+    """One OpenAI-compatible server.
+
+    The breaker is around each attempt, so a burst of retries opens it as it should, and around a stream to its end, so
+    one that stalls on the way opens it, too.
+    """
 
     def __init__(self, name: str, url: str, settings: Settings, vitals: Vitals) -> None:
         self.name = name
@@ -108,14 +112,17 @@ class _Provider:
             self._free.release()
 
     async def whole(self, model: str, messages: Messages, max_tokens: int) -> Answer:
-        try:
-            async with self._connection():
-                reply = await self.client.chat.completions.create(model=model, messages=messages, max_tokens=max_tokens)
-        except json.JSONDecodeError as error:
-            raise OddReplyError("the reply is not JSON") from error
-        # The types promise choices and a message; a server that misbehaves does not read them.
-        if not getattr(reply, "choices", None) or not reply.choices[0].message.content:
-            raise OddReplyError("the reply has no text")
+        async with self.breaker:
+            try:
+                async with self._connection():
+                    reply = await self.client.chat.completions.create(
+                        model=model, messages=messages, max_tokens=max_tokens
+                    )
+            except json.JSONDecodeError as error:
+                raise OddReplyError("the reply is not JSON") from error
+            # The types promise choices and a message; a server that misbehaves does not read them.
+            if not getattr(reply, "choices", None) or not reply.choices[0].message.content:
+                raise OddReplyError("the reply has no text")
         return Answer(reply.choices[0].message.content, self.name, model)
 
     async def open_stream(
@@ -123,18 +130,16 @@ class _Provider:
     ) -> tuple[Delta, AsyncGenerator[Delta, None]]:
         """The first piece of text and the rest: a stream that fails before its first word may still be retried."""
         pieces = self._pieces(model, messages, max_tokens)
-        try:
-            return await anext(pieces), pieces
-        except StopAsyncIteration:
-            raise OddReplyError("the stream has no text") from None
-        except BaseException:
-            await pieces.aclose()
-            raise
+        return await anext(pieces), pieces
 
     async def _pieces(self, model: str, messages: Messages, max_tokens: int) -> AsyncGenerator[Delta, None]:
-        async with self._connection(), aclosing(self._texts(model, messages, max_tokens)) as texts:
+        silent = True
+        async with self.breaker, self._connection(), aclosing(self._texts(model, messages, max_tokens)) as texts:
             async for text in texts:
+                silent = False
                 yield Delta(text, self.name, model)
+            if silent:
+                raise OddReplyError("the stream has no text")
 
     async def _texts(self, model: str, messages: Messages, max_tokens: int) -> AsyncGenerator[str, None]:
         stream = await self.client.chat.completions.create(
@@ -183,11 +188,19 @@ class LLM:
 
     async def answer(self, model: str, messages: Messages, max_tokens: int) -> Answer:
         """The whole answer. Raises UnavailableError or RefusedError."""
-        return await self._from_one(lambda provider: provider.whole(model, messages, max_tokens))
+
+        async def attempt(provider: _Provider) -> Answer:
+            return await provider.whole(model, messages, max_tokens)
+
+        return await self._from_one(attempt)
 
     async def stream(self, model: str, messages: Messages, max_tokens: int) -> AsyncGenerator[Delta, None]:
         """The answer in pieces. Raises as `answer` does before the first piece, then BrokenOffError only."""
-        first, rest = await self._from_one(lambda provider: provider.open_stream(model, messages, max_tokens))
+
+        async def attempt(provider: _Provider) -> tuple[Delta, AsyncGenerator[Delta, None]]:
+            return await provider.open_stream(model, messages, max_tokens)
+
+        first, rest = await self._from_one(attempt)
         async with aclosing(rest):
             yield first
             try:
@@ -223,7 +236,7 @@ class LLM:
             reraise=True,
             **hooks,
         )
-        result: T = await retrying(provider.breaker.acall, attempt, provider)
+        result: T = await retrying(attempt, provider)
         return result
 
     def _wait(self, state: tenacity.RetryCallState) -> float:

@@ -132,6 +132,24 @@ def test_a_stalled_stream_breaks_off(faulty, tmp_path):
         eventually(lambda: faulty.ledger()["in_flight"] == 0, what="the stream's end at the provider")
 
 
+def test_streams_that_stall_open_the_breaker(faulty, tmp_path):
+    """A provider that begins each answer and ends none is left alone after a few, though each first word came."""
+    faulty.turn(stall_after_chunks=3)
+    few = ("--llm-stall-seconds=0.3", "--breaker-failures=2", "--breaker-reset-seconds=60")
+    with companion(faulty, tmp_path / "data", *few) as impatient:
+        ends = [streamed(stream(impatient, f"Story {number}?"))[-1] for number in range(3)]
+
+        assert ["error", "error", "done"] == [name for name, _ in ends]
+        assert "backup" == ends[-1][1]["provider"]
+        assert 2 == faulty.ledger()["requests"]
+        breaker = "llmvitals_circuit_breaker_calls_total"
+        assert 2 == impatient.value(breaker, name="llm_primary", outcome="failure")
+        assert 1 == impatient.value(breaker, name="llm_primary", outcome="rejected")
+        # Three first words and no refused call: what retries count is attempts.
+        assert 3 == impatient.value("llmvitals_attempts_total", outcome="success")
+        assert 0 == impatient.value("llmvitals_attempts_total", outcome="fatal")
+
+
 def test_a_stream_that_never_begins_fails_over(faulty, tmp_path):
     """A stream that stalls before its first word is given to the other provider, and nobody notices."""
     faulty.turn(stall_after_chunks=0)
