@@ -14,7 +14,11 @@ export function legendOf(format: string | undefined, metric: Labels): string {
 
 /** A frame a series: its times, and its values. *stepSeconds* makes a missing sample a gap instead of a line. */
 export function toSeriesFrames(target: Target, series: Series[], stepSeconds: number): DataFrame[] {
-  return series.map(({ metric, values }) => {
+  return series.map(({ metric, values: samples }) => {
+    const [first] = samples;
+    // A bar is as wide as the time between two samples; a lone one would fill the plot.
+    const lone: Array<[number, string]> = first && samples.length === 1 ? [[first[0] - stepSeconds, 'NaN']] : [];
+    const values = [...lone, ...samples];
     const time: Field = {
       name: 'Time',
       type: FieldType.time,
