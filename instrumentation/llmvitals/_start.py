@@ -1,8 +1,10 @@
 """Start: the registry, ``/metrics``, and the agent when there is a remediation service."""
 
 import atexit
+import ipaddress
 import logging
 import os
+import platform
 from collections.abc import Callable
 from pathlib import Path
 
@@ -67,8 +69,18 @@ def start(
     remediation_url = remediation_url or os.environ.get("LLMVITALS_REMEDIATION_URL")
     if remediation_url:
         token_file = agent_token_file or os.environ.get("LLMVITALS_AGENT_TOKEN_FILE")
-        vitals.start_agent(remediation_url, token_file, agent_id=f"{service}@{host}:{vitals.metrics_port or port}")
+        agent_id = f"{service}@{_place(host)}:{vitals.metrics_port or port}"
+        vitals.start_agent(remediation_url, token_file, agent_id=agent_id)
     return vitals
+
+
+def _place(host: str) -> str:
+    """What tells this instance from the others: 0.0.0.0 and :: are every container's, its host name is its own."""
+    try:
+        everywhere = ipaddress.ip_address(host).is_unspecified
+    except ValueError:  # A name.
+        return host
+    return platform.node() or host if everywhere else host
 
 
 def _port() -> int:

@@ -123,6 +123,23 @@ def test_a_remediation_url_without_a_token_is_told(registry, caplog):
     assert "set LLMVITALS_AGENT_TOKEN_FILE" in caplog.text
 
 
+@pytest.mark.parametrize(
+    ("host", "place"),
+    [("127.0.0.1", "127.0.0.1"), ("localhost", "localhost"), ("0.0.0.0", "replica-2"), ("::", "replica-2")],
+)
+def test_replicas_that_listen_everywhere_have_ids_of_their_own(registry, tmp_path, monkeypatch, host, place):
+    """Bound to a wildcard, each container says the same address; its host name tells it from the others."""
+    monkeypatch.setattr("platform.node", lambda: "replica-2")
+    token = tmp_path / "token"
+    token.write_text("secret")
+    nobody = "http://127.0.0.1:1/"
+
+    with llmvitals.start(
+        "shop", host=host, port=0, registry=registry, remediation_url=nobody, agent_token_file=token
+    ) as vitals:
+        assert f"shop@{place}:{vitals.metrics_port or 0}" == vitals.agent.hello()["agent_id"]
+
+
 @pytest.mark.parametrize("url", ["nonsense", "ftp://host/", "http://"], ids=["text", "scheme", "no host"])
 def test_an_impossible_remediation_url_is_told(registry, tmp_path, caplog, url):
     """start() does not raise for it."""
