@@ -16,7 +16,7 @@ class Family:
 
 
 _P = "llmvitals_remediation_"
-SECONDS = (0.5, 1.5, 2.5, 5.0, 7.5, 10.5, 15.5, 30.5, 60.5, 120.5, 300.5, 600.5, 1800.5, 3600.5)
+SECONDS = (0.5, 1.0, 2.5, 5.0, 7.5, 10.0, 15.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0, 3600.0)
 
 DELIVERIES = Family(
     f"{_P}deliveries_total", "counter", "Webhook deliveries by what became of them.", labels=("result",)

@@ -66,7 +66,7 @@ def judged(
     """After the verdict: done, held, again, or given up."""
     detail = {"attempt": attempt.id, "verdict": verdict}
     if verdict != "effective":
-        if attempt.answer in ("failed", "unknown") and handler.effect != "idempotent":
+        if attempt.answer != "done" and not _may_repeat(handler, verdict):
             why = f"the action's outcome is {attempt.answer}, and {reason}"
             return escalate(handler, why, detail=detail)
         return again(attempt, handler, reason, now=now, dice=dice, detail=detail)
@@ -83,6 +83,14 @@ def judged(
     return Change(
         "proved", "closed", reason=reason, outcome="remediated", failed=False, breaker=handler.breaker, detail=detail
     )
+
+
+def _may_repeat(handler: Handler, verdict: Verdict) -> bool:
+    """Whether another attempt is safe when nobody said that this one was done."""
+    if handler.effect == "idempotent":
+        return True
+    # A driver looks at the process before it acts. Of what an agent did, only a clear value says that it was not done.
+    return handler.effect == "detectable" and (handler.driver != "agent" or verdict == "ineffective")
 
 
 def again(

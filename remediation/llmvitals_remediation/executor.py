@@ -17,6 +17,8 @@ from llmvitals_remediation.store import Store
 
 _log = logging.getLogger(__name__)
 
+_STOP_SECONDS = 0.5
+
 
 class Executor:
     """One thread per act. How many there may be is decided in the store, where the slots are."""
@@ -58,7 +60,8 @@ class Executor:
             self._metrics.time_to_action.labels(handler.name).observe(waited)
         report = actuator.carry_out(attempt, incident_at=incident.alert_started_at, timeout=handler.timeout_seconds)
         crash.point("after_act")
-        if report.answer == "unknown" and self._jobs.stopping.is_set():
+        # The hub lets go of everybody a moment before the engine is told to stop.
+        if report.answer == "unknown" and self._jobs.stopping.wait(_STOP_SECONDS):
             return  # Nobody waited long enough to say so. The next life looks.
         conclusion, change = settle(
             attempt, handler, report, recovered=recovered, now=self._clock.now(), dice=self._dice

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from llmvitals_remediation.errors import RemediationError
-from llmvitals_remediation.policy import Handler, Mode, Policy
+from llmvitals_remediation.policy import EFFECTS, Handler, Mode, Policy
 from llmvitals_remediation.records import Controls, Incident, KnownAlert, Outcome, Past
 from llmvitals_remediation.targets import Target, UnresolvedError, locate
 from llmvitals_remediation.verifier import probe
@@ -108,6 +108,22 @@ def target_known(facts: Facts) -> Refusal | None:
         if error.final:
             return Refusal(str(error), "close", outcome="escalated", spent=True)
         return Refusal(str(error), give_up_after=facts.handler.target_grace_seconds)
+    return _offered(facts)
+
+
+def _offered(facts: Facts) -> Refusal | None:
+    """The application must offer the verb, and must not think worse of repeating it than the policy does."""
+    hello = facts.view.agents().get(facts.target().claim)
+    if facts.handler.driver != "agent" or hello is None:
+        return None
+    verb, effect = facts.handler.verb, facts.handler.effect
+    action = hello.action(verb)
+    if action is None:
+        grace = facts.handler.target_grace_seconds
+        return Refusal(f"the application does not offer {verb}", give_up_after=grace)
+    if EFFECTS.index(action.effect) > EFFECTS.index(effect):
+        reason = f"the application says that {verb} is {action.effect}, the policy says {effect}"
+        return Refusal(reason, "close", outcome="escalated", spent=True)
     return None
 
 

@@ -121,6 +121,8 @@ class Holder:
             self._close(incident, f"{reason}: put back", released=self._clock.now(), escalated=overdue)
 
     def _drop(self, incident: Incident, attempt: Attempt) -> None:
+        if self._store.controls().kill_switch:
+            return  # Nothing is sent. The lease is renewed no more, and ends by itself.
         if not self._revert(incident, attempt):
             _log.warning("%s: the change was not put back; its lease will end", incident.handler)
 

@@ -111,9 +111,15 @@ def verify(incident: Incident, attempt: Attempt, alerts: Sequence[KnownAlert], s
         return Proof(None, judgement.reason, min(soon, since + told.window_seconds), since)
     if now < settled_at + told.timeout_seconds:
         return Proof(None, judgement.reason, soon)
+    return _failed(attempt, judgement)
+
+
+def _failed(attempt: Attempt, judgement: Judgement) -> Proof:
+    if judgement.finding == "unhealthy":
+        return Proof("ineffective", judgement.reason)
     if attempt.answer == "unknown":
         return Proof("unknown", f"nobody answered, and then: {judgement.reason}")
-    return Proof("ineffective" if judgement.finding == "unhealthy" else "inconclusive", judgement.reason)
+    return Proof("inconclusive", judgement.reason)
 
 
 def _stale(attempt: Attempt, policy: Policy, view: View, since: float, now: float) -> Judgement | None:

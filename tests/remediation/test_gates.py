@@ -335,3 +335,27 @@ def test_what_is_held_back_for_too_long_expires(tmp_path):
         made.run(65, step=1)
 
         assert "expired" in {row["outcome"] for row in made.store.incidents()}
+
+
+def test_a_verb_that_the_application_does_not_offer_is_not_sent(world):
+    """It may come to offer it; after the time of grace people are told."""
+    world.agents.actions = ()
+    world.fire()
+    world.run(5)
+    assert ("gated", "target") == refusals(world)
+    world.run(60, step=1)
+
+    assert "escalated" == world.incident()["outcome"]
+    assert [] == world.agents.sent
+
+
+def test_the_application_knows_better_what_may_be_repeated(world):
+    """The policy says idempotent, the application says neither: a mistake in the policy, and no act."""
+    from llmvitals_remediation.protocol import Action
+
+    world.agents.actions = (Action("relieve_memory", "neither"),)
+    world.fire()
+    world.tick()
+
+    assert "escalated" == world.incident()["outcome"]
+    assert "the policy says idempotent" in world.incident()["reason"]

@@ -22,7 +22,7 @@ from llmvitals_remediation.engine import Engine
 from llmvitals_remediation.inbox import fingerprint
 from llmvitals_remediation.policy import PolicySource
 from llmvitals_remediation.promql import FIRING, FRESH, UP, PrometheusClient
-from llmvitals_remediation.protocol import AgentHello, CommandResult, Lease
+from llmvitals_remediation.protocol import Action, AgentHello, CommandResult, Lease
 from llmvitals_remediation.store import Store
 
 JOB, INSTANCE, AGENT = "shop", "127.0.0.1:9464", "shop@here:9464"
@@ -190,6 +190,11 @@ class FakeAgents:
         self.sent = []
         self.stored = {}
         self.leases = {}
+        self.actions = (
+            Action("relieve_memory", "idempotent"),
+            Action("switch_profile", "idempotent"),
+            Action("charge", "neither"),
+        )
         self.script = []  # what the next commands meet: "silent", "lost", "failed", a refusal; default: done
         self.on_act = lambda command: None
         self.gate = None
@@ -198,7 +203,9 @@ class FakeAgents:
         if not self.present:
             return {}
         leases = tuple(Lease(lease, {}, at) for lease, at in self.leases.items())
-        hello = AgentHello(AGENT, self.boot_id, JOB, 1, 0.0, 20.0, self.clock.now(), leases=leases)
+        hello = AgentHello(
+            AGENT, self.boot_id, JOB, 1, 0.0, 20.0, self.clock.now(), actions=self.actions, leases=leases
+        )
         return {AGENT: hello}
 
     def dispatch(self, agent_id, command, *, timeout):
