@@ -8,6 +8,7 @@ from pathlib import Path
 import psutil
 import pytest
 import requests
+from tests.grafana.live import check_live
 
 from llmvitals_stack import chaos, native, ports
 from llmvitals_stack.chaos.scenarios import SCENARIOS
@@ -57,6 +58,14 @@ def _stack(settings):
 def test_everything_is_healthy(stack):
     """After `up`, every program runs and Prometheus scrapes every target."""
     assert {"RUNNING"} == set(native.states(stack).values())
+
+
+def test_every_dashboard_has_data_within_a_minute(stack):
+    """No panel is empty, refused or impossible 60 s after `up`, but those that rightly are on this machine."""
+    deadline = time.monotonic() + 60
+    while found := check_live(stack.url("PROMETHEUS")):
+        assert time.monotonic() < deadline, found
+        time.sleep(2)
 
 
 def test_a_second_up_keeps_every_process_and_is_quick(stack):
