@@ -274,6 +274,51 @@ def test_a_result_is_sent_until_it_is_acknowledged(app, service, token_file):
     assert 1 == len(app.ledger)
 
 
+@pytest.mark.parametrize("status", [400, 413])
+def test_a_result_that_will_never_be_taken_is_dropped(app, service, token_file, caplog, status):
+    """It is refused once, counted, and the first is logged; the next ones are told as ever."""
+    service.statuses["/api/v1/agent/results"] = status
+    app.agent.start(service.url, token_file, agent_id="test")
+    service.wait(lambda: service.hellos)
+    for number in range(2):
+        service.send("act", attempt_id=f"a-{number}")
+        eventually(lambda many=number + 1: faults(app) == many)
+    refused = service.requests - len(service.hellos)
+    polls = len(service.hellos)
+    service.wait(lambda: len(service.hellos) > polls + 2)
+    with service.changed:
+        assert refused == service.requests - len(service.hellos)
+        service.statuses.clear()
+    service.send("act", attempt_id="a-2")
+    service.wait(lambda: service.results)
+
+    assert 2 == refused
+    assert ["a-2"] == [result["attempt_id"] for result in service.results]
+    (told,) = [record.getMessage() for record in caplog.records if "dropped" in record.getMessage()]
+    assert f"answered {status}" in told
+    assert "the result of act (a-0) is dropped" in told
+
+
+def faults(app):
+    return app.value("llmvitals_instrumentation_errors_total", component="agent") or 0
+
+
+@pytest.mark.parametrize("status", [401, 404])
+def test_a_result_that_may_be_taken_later_is_kept(app, service, token_file, status):
+    """A wrong token, or a service that is not there yet: that passes."""
+    service.statuses["/api/v1/agent/results"] = status
+    app.agent.start(service.url, token_file, agent_id="test")
+    service.wait(lambda: service.hellos)
+    service.send("act", attempt_id="a-1")
+    service.wait(lambda: service.requests - len(service.hellos) >= 2)
+    with service.changed:
+        service.statuses.clear()
+    service.wait(lambda: service.results)
+
+    assert "a-1" == service.results[0]["attempt_id"]
+    assert 0 == faults(app)
+
+
 def test_a_service_that_dies_and_returns_is_found_again(app, token_file):
     """The result of what was done meanwhile comes first; nothing is done twice; a lease ends with nobody there."""
     first = Service()

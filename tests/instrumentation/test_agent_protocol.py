@@ -2,7 +2,15 @@ import json
 
 import pytest
 
-from llmvitals.agent._protocol import Command, Malformed, ProtocolError, encodable, parse_commands
+from llmvitals.agent._protocol import (
+    MAX_RESULT_BYTES,
+    Command,
+    Malformed,
+    ProtocolError,
+    Result,
+    encodable,
+    parse_commands,
+)
 
 
 def command(**changes):
@@ -133,4 +141,16 @@ def test_a_huge_result_is_cut():
     told = encodable({"text": "x" * 1_000_000})
 
     assert told["cut"] is True
+    assert 1_000_012 == told["length"]
+    assert "the result is 1000012 bytes of JSON, more than the 196608 that travel" == told["note"]
     assert len(json.dumps(told)) < 100_000
+
+
+@pytest.mark.parametrize(
+    "returned", [{"x": '"' * 90_000}, {"x": "y" * 196_000}, {"x": "y" * 250_000}], ids=["escapes", "just fits", "cut"]
+)
+def test_no_message_about_a_result_is_too_large_to_be_taken(returned):
+    """Whatever an action returns, and however long its names and its error are in UTF-8."""
+    result = Result("😀" * 256, "v" * 128, "done", encodable(returned), "😀" * 4096, None, 1763700000.123456)
+
+    assert len(json.dumps(result.as_json(agent_id="😀" * 256, boot_id="b" * 256))) <= MAX_RESULT_BYTES

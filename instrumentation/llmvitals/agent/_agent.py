@@ -156,7 +156,9 @@ class Agent:
                 self._stale_info = None
             # One session a thread: a result must not wait for the end of a poll.
             polling, telling = Controller(url, token_file), Controller(url, token_file)
-            teller = Teller(telling, self._results, self._clock, agent_id=agent_id, boot_id=self.boot_id)
+            teller = Teller(
+                self._recorder, telling, self._results, self._clock, agent_id=agent_id, boot_id=self.boot_id
+            )
             self._worker = self._make_worker(teller.tell)
             poller = Poller(
                 self._recorder,

@@ -14,12 +14,14 @@ from requests.auth import AuthBase
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
-from llmvitals.agent._protocol import MAX_BODY_BYTES, Result
+from llmvitals.agent._protocol import MAX_BODY_BYTES, Result, cut
 
 log = logging.getLogger("llmvitals")
 
 CONNECT_SECONDS = 3.0
 ANSWER_SECONDS = 10.0
+# They speak of the body, which will be the same the next time. A 404 speaks of what is there, and that may change.
+_NEVER = frozenset({400, 410, 413, 415, 422})
 
 
 class ControllerError(Exception):
@@ -32,6 +34,10 @@ class RefusedError(ControllerError):
 
 class UnauthorizedError(ControllerError):
     """The remediation service does not take the token (401 or 403)."""
+
+
+class NeverError(ControllerError):
+    """The remediation service will not take this very message, now or later (400, 413 and their like)."""
 
 
 class Controller:
@@ -103,7 +109,9 @@ class Controller:
                 f"{self._url}{path} answered {response.status_code}: see the token in {self._token_file}"
             )
         if response.status_code != expected:
-            raise ControllerError(f"{self._url}{path} answered {response.status_code}, not {expected}")
+            kind = NeverError if response.status_code in _NEVER else ControllerError
+            reason = f": {cut(content.decode(errors='replace'), 200)!r}" if content else ""
+            raise kind(f"{self._url}{path} answered {response.status_code}, not {expected}{reason}")
         return content
 
     def _token(self) -> str:

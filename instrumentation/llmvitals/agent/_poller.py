@@ -7,7 +7,7 @@ from typing import Any
 from llmvitals import catalogue
 from llmvitals._recording import Recorder
 from llmvitals.agent._clock import Clock
-from llmvitals.agent._http import Controller, ControllerError, RefusedError, UnauthorizedError
+from llmvitals.agent._http import Controller, ControllerError, NeverError, RefusedError, UnauthorizedError
 from llmvitals.agent._protocol import ProtocolError, parse_commands
 from llmvitals.agent._results import Results
 from llmvitals.agent._worker import Worker
@@ -38,9 +38,22 @@ def backoff_seconds(failures: int, error: ControllerError, *, loopback: bool, di
 
 
 class Teller:
-    """Sends results until they are acknowledged. Thread-safe: the worker tells at once, the poller what is left."""
+    """Sends results until they are acknowledged. Thread-safe: the worker tells at once, the poller what is left.
 
-    def __init__(self, controller: Controller, results: Results, clock: Clock, *, agent_id: str, boot_id: str) -> None:
+    One that the service will never take is dropped: sent for ever, it would only be refused for ever.
+    """
+
+    def __init__(
+        self,
+        recorder: Recorder,
+        controller: Controller,
+        results: Results,
+        clock: Clock,
+        *,
+        agent_id: str,
+        boot_id: str,
+    ) -> None:
+        self._recorder = recorder
         self._controller = controller
         self._results = results
         self._clock = clock
@@ -55,6 +68,11 @@ class Teller:
             for result in self._results.to_tell(float("inf") if all_of_them else self._clock.monotonic()):
                 try:
                     self._controller.send(result, agent_id=self._agent_id, boot_id=self._boot_id)
+                except NeverError as error:
+                    self._recorder.fault(
+                        "agent", error, f"the result of {result.verb} ({result.attempt_id}) is dropped"
+                    )
+                    self._results.acknowledge(result.attempt_id)
                 except ControllerError as error:
                     self._results.postpone(result.attempt_id, self._clock.monotonic())
                     if not self._failing:

@@ -18,7 +18,10 @@ MAX_TEXT = 4096
 MAX_ID = 256
 # Beyond it neither a float nor many a JSON reader can tell two integers apart from each other's neighbours.
 MAX_NUMBER = 2.0**63
+# Of a whole message about a result. What an action returned may have all of it but what the rest can take.
 MAX_RESULT_BYTES = 256 * 1024
+MAX_RETURNED_BYTES = MAX_RESULT_BYTES - 64 * 1024
+_CUT_TEXT = 32 * 1024
 
 Status = Literal["done", "failed", "refused"]
 Refusal = Literal["old_fence", "other_boot", "expired", "unknown_verb", "bad_parameters"]
@@ -196,7 +199,8 @@ def encodable(value: object) -> Mapping[str, Any] | None:
         text = json.dumps(dict(told), allow_nan=False)
     except (TypeError, ValueError, RecursionError) as error:
         return {"unencodable": cut(f"{type(value).__name__}: {error}", 500)}
-    if len(text) > MAX_RESULT_BYTES:
-        return {"cut": True, "length": len(text), "text": text[: MAX_RESULT_BYTES // 4]}
+    if len(text) > MAX_RETURNED_BYTES:
+        note = f"the result is {len(text)} bytes of JSON, more than the {MAX_RETURNED_BYTES} that travel"
+        return {"cut": True, "note": note, "length": len(text), "text": text[:_CUT_TEXT]}
     decoded: dict[str, Any] = json.loads(text)
     return decoded
