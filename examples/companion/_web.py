@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Mapping
 from contextlib import aclosing
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 from starlette.applications import Starlette
@@ -22,6 +23,8 @@ from companion._chat import Chat, Piece, Reply
 from companion._llm import BrokenOffError, RefusedError, UnavailableError
 
 __all__ = ["application"]
+
+T = TypeVar("T")
 
 _STOPPING = "the companion is stopping, ask again in a moment"
 _STATIC = Path(__file__).parent / "static"
@@ -49,9 +52,9 @@ def application(
     async def say(request: Request) -> Response:
         asked = question(await read_object(request))
         try:
-            return JSONResponse(asdict(await chat.reply(asked)))
+            return JSONResponse(asdict(await _while_there(request, chat.reply(asked))))
         except asyncio.CancelledError:
-            # Only the server cancels a request, when it has to stop and the grace is over.
+            # The server has to stop and the grace is over; or the client has left, and nobody reads this.
             return JSONResponse({"error": _STOPPING}, 503, headers={"retry-after": "5"})
 
     async def say_in_pieces(request: Request) -> Response:
@@ -90,6 +93,23 @@ def application(
             RefusedError: _refused,
         },
     )
+
+
+async def _while_there(request: Request, answering: Coroutine[Any, Any, T]) -> T:
+    """What *answering* returns. Cancelled when the client leaves: a model's time is dear, and nobody would read it."""
+    answer = asyncio.create_task(answering)
+    leaving = asyncio.create_task(_left(request))
+    leaving.add_done_callback(lambda _: answer.cancel())
+    try:
+        return await answer
+    finally:
+        leaving.cancel()
+
+
+async def _left(request: Request) -> None:
+    """Return when the client is gone. The body was read before, so nothing else can arrive."""
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
 
 
 async def _events(first: Piece | Reply, rest: AsyncGenerator[Piece | Reply, None]) -> AsyncGenerator[str, None]:

@@ -18,17 +18,19 @@ def stream(fresh, message="Tell me a story.", mode="talker"):
 
 
 @contextlib.contextmanager
+def asked(fresh, path, message="Tell me a story."):
+    """A connection that has asked, and that is closed at the end, answered or not."""
+    connection = http.client.HTTPConnection(urllib.parse.urlsplit(fresh.url).netloc, timeout=10)
+    connection.request("POST", path, json.dumps({"user": "leo", "message": message, "mode": "thinker"}))
+    with contextlib.closing(connection):
+        yield connection
+
+
+@contextlib.contextmanager
 def open_stream(fresh, message="Tell me a story."):
     """A stream whose first event was read, and that can be left at any time."""
-    connection = http.client.HTTPConnection(urllib.parse.urlsplit(fresh.url).netloc, timeout=10)
-    body = json.dumps({"user": "leo", "message": message, "mode": "thinker"})
-    connection.request("POST", "/v1/chat/stream", body)
-    response = connection.getresponse()
-    try:
+    with asked(fresh, "/v1/chat/stream", message) as connection, connection.getresponse() as response:
         yield response
-    finally:
-        response.close()
-        connection.close()
 
 
 def test_retries_then_fallback(faulty, tmp_path):
@@ -190,6 +192,19 @@ def test_a_client_that_leaves_frees_the_stream(fresh, faulty):
     eventually(lambda: faulty.ledger()["in_flight"] == 0, what="the end of the request to the model")
     eventually(lambda: fresh.value("llmvitals_calls_in_flight") == 0, what="no call in flight")
     eventually(lambda: fresh.value("llmvitals_pool_connections", pool="llm_primary", state="used") == 0)
+
+
+def test_a_client_that_leaves_before_its_answer_frees_the_model(fresh, faulty):
+    """A plain question is given up with the person who asked it; the next one is answered."""
+    faulty.turn(latency_seconds=60)
+    with asked(fresh, "/v1/chat"):
+        eventually(lambda: faulty.ledger()["in_flight"] == 1, what="the request to the model")
+
+    eventually(lambda: faulty.ledger()["in_flight"] == 0, what="the end of the request to the model")
+    eventually(lambda: fresh.value("llmvitals_calls_in_flight") == 0, what="no call in flight")
+    assert 0 == fresh.value("llmvitals_circuit_breaker_calls_total", name="llm_primary", outcome="failure")
+    faulty.reset()
+    assert "primary" == fresh.say("are you there?").json()["provider"]
 
 
 def test_more_streams_than_connections_wait(faulty, tmp_path):
