@@ -52,6 +52,7 @@ class Recorder:
         self._series: dict[str, _Series] = {}
         self._told: set[str] = set()
         self._later: deque[Callable[[], None]] = deque()
+        self._looks: list[Callable[[], None]] = []
         self._drain = _Drain(self)
         with self.guard("registry"):
             registry.register(self._drain)
@@ -88,6 +89,10 @@ class Recorder:
         with self.guard("registry"):
             self.child(family, *values).set_function(guarded)
 
+    def look_at_scrape(self, look: Callable[[], None]) -> None:
+        """Call *look* at each scrape: for what is worth a look now and then, and no thread of its own."""
+        self._looks.append(look)
+
     @contextmanager
     def guard(self, component: str) -> Iterator[None]:
         """Keep a fault inside from the application: count it under *component* and log it once."""
@@ -122,6 +127,12 @@ class Recorder:
         could wait for itself for ever.
         """
         self._later.append(record)
+
+    def look(self) -> None:
+        """Run what ``look_at_scrape`` was given."""
+        for look in self._looks:
+            with self.guard("look"):
+                look()
 
     def drain(self) -> None:
         """Run what ``later`` was given."""
@@ -251,6 +262,7 @@ class _Drain:
 
     def collect(self) -> Iterable[Metric]:
         self._recorder.drain()
+        self._recorder.look()
         return ()
 
 

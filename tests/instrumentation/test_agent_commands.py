@@ -262,6 +262,39 @@ def test_the_first_profile_is_in_force_once_it_is_known(app):
     assert 60 == app.ttl
 
 
+def test_a_first_profile_that_is_never_registered_is_told_once(app, caplog):
+    """At a scrape, after the application has had its time; with what there is."""
+    clock = Clock(wall=lambda: WALL, monotonic=lambda: app.now)
+    agent = Agent(app.recorder, service="test", profile="sped", clock=clock)
+    agent.tunable("ttl", get=lambda: 60, set=lambda value: None, low=30, high=3600)
+    agent.profile("speed", {"ttl": 60})
+    agent.profile("balanced", {"ttl": 300})
+
+    def scrape_at(now):
+        app.now = now
+        list(app.recorder.registry.collect())
+        return [record.getMessage() for record in caplog.records if "sped" in record.getMessage()]
+
+    assert [] == scrape_at(9.0)
+    (told,) = scrape_at(10.0)
+    assert "LLMVITALS_PROFILE" in told
+    assert told.endswith("it has registered balanced, speed")
+    assert 1 == len(scrape_at(20.0))
+
+
+def test_a_first_profile_that_is_registered_is_not_told(app, caplog):
+    """Nor is a missing one, when none was asked for."""
+    clock = Clock(wall=lambda: WALL, monotonic=lambda: app.now)
+    agent = Agent(app.recorder, service="test", profile="speed", clock=clock)
+    agent.tunable("ttl", get=lambda: 60, set=lambda value: None, low=30, high=3600)
+    agent.profile("speed", {"ttl": 60})
+    app.now += 3600
+
+    list(app.recorder.registry.collect())
+
+    assert "" == caplog.text
+
+
 def test_built_ins_are_there_only_with_something_to_act_on(app):
     """Without users, caches, breakers or pools, their verbs are not offered."""
     bare = Agent(Recorder(CollectorRegistry()), service="bare")

@@ -25,6 +25,8 @@ from llmvitals.agent._worker import OnCommand, Worker
 log = logging.getLogger("llmvitals")
 
 _CLOSE_SECONDS = 5.0
+# Until then an application may still be registering what it has.
+_PROFILE_DUE_SECONDS = 10.0
 
 
 class Agent:
@@ -50,6 +52,8 @@ class Agent:
         self._clock = clock
         self._agent_id = service
         self._started_at = clock.wall()
+        self._told_of_profile = False
+        self._profile_due_at = clock.monotonic() + _PROFILE_DUE_SECONDS
         self.reach = Reach()
         self._tunables = Tunables(recorder)
         self._profiles = Profiles(recorder, self._tunables)
@@ -61,6 +65,8 @@ class Agent:
         self._stale_info: tuple[str, str, str] | None = None
         self._lock = threading.Lock()
         self._begin()
+        if profile is not None:
+            recorder.look_at_scrape(self._look_for_first_profile)
         _agents.add(self)
 
     def _begin(self) -> None:
@@ -126,6 +132,21 @@ class Agent:
         lease_id = f"application-{uuid.uuid4().hex}"
         self._leases.grant(lease_id, values, 60.0, profile=name)
         self._leases.confirm(lease_id)
+
+    def _look_for_first_profile(self) -> None:
+        """Say once that the profile to begin with was never registered: a typing error changes nothing, silently."""
+        name = self._first_profile
+        if name is None or self._clock.monotonic() < self._profile_due_at:
+            return
+        known = self._profiles.names()
+        if name not in known and not self._told_of_profile:
+            log.warning(
+                "llmvitals: profile %r (LLMVITALS_PROFILE, or profile= of start()) is not in force: the application "
+                "has not registered it; it has registered %s",
+                name,
+                ", ".join(sorted(known)) or "none",
+            )
+            self._told_of_profile = True
 
     @property
     def active_profile(self) -> str | None:
