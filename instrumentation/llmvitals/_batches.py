@@ -61,6 +61,7 @@ class Batcher(Generic[Item]):
 
     @property
     def max_wait_seconds(self) -> float:
+        """How long the first item of a batch waits for company. May be changed at any time."""
         return self._max_wait_seconds
 
     @max_wait_seconds.setter

@@ -38,10 +38,12 @@ class Cache(MutableMapping[Key, Value]):
 
     @property
     def maxsize(self) -> float | None:
+        """The limit of the cache behind, in its own measure (entries, mostly); None when it has none."""
         return cast("float | None", getattr(self._cache, "maxsize", None))
 
     @property
     def currsize(self) -> float:
+        """How much of `maxsize` is taken."""
         return cast("float", getattr(self._cache, "currsize", len(self._cache)))
 
     def __getitem__(self, key: Key) -> Value:
@@ -105,6 +107,7 @@ class Cache(MutableMapping[Key, Value]):
             return self._cache.popitem()
 
     def clear(self) -> None:
+        """Remove every entry."""
         self.drop()
 
     def drop(self) -> int:

@@ -49,9 +49,11 @@ class HealthCheck:
         self._thread = threading.Thread(target=self._run, name=f"llmvitals-health-{name}", daemon=True)
 
     def start(self) -> None:
+        """Run from now on; `Vitals.health_check` has done this already."""
         self._thread.start()
 
     def stop(self, timeout: float = 0.0) -> None:
+        """Run no more; a run under way is waited for, *timeout* seconds at most."""
         self._stopped.set()
         if self._thread.is_alive() and self._thread is not threading.current_thread():
             self._thread.join(timeout)

@@ -70,6 +70,7 @@ class LoopWatch:
 
     @property
     def stopped(self) -> bool:
+        """Whether the watch is over: by `stop`, or because its loop was closed."""
         return self._stopped.is_set()
 
     # --- on the loop --------------------------------------------------------------------------------------------------

@@ -84,6 +84,7 @@ class Pool:
         self.release()
 
     def summary(self) -> dict[str, Any]:
+        """How many are used, idle and waited for now, and the most there can be."""
         with self._lock:
             return {"used": self._used, "idle": self._idle, "pending": self._pending, "max_size": self.max_size}
 

@@ -44,7 +44,8 @@ def start(
             are served too.
         remediation_url: The remediation service. ``LLMVITALS_REMEDIATION_URL``; without it the agent does not start.
         agent_token_file: The file with the token for it. ``LLMVITALS_AGENT_TOKEN_FILE``.
-        profile: The profile to put in force once the application has registered it. ``LLMVITALS_PROFILE``.
+        profile: The profile to put in force once the application has registered it. ``LLMVITALS_PROFILE``. When that
+            never happens, the log says so.
         on_command: Called with attempt id, verb and boot id just before an accepted command acts, for a record of the
             application's own; when it raises, the command does not act.
     """

@@ -41,7 +41,11 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 class Vitals:
-    """What one application says of itself. Made by `llmvitals.start`; in tests by `llmvitals.testing.fresh`."""
+    """What one application says of itself. Made by `llmvitals.start`; in tests by `llmvitals.testing.fresh`.
+
+    Recording never raises into the application and never blocks it: a fault of ours is counted and logged once. Only a
+    mistake in what is registered (a name that is taken, a limit that is none) raises, at the line that makes it.
+    """
 
     # Imports inside the methods keep `import llmvitals` light: psutil, requests and more come with what needs them.
     # ruff: noqa: PLC0415
@@ -83,6 +87,7 @@ class Vitals:
 
     @property
     def registry(self) -> CollectorRegistry:
+        """Where the families are registered; the application may register its own there, too."""
         return self.recorder.registry
 
     @property
@@ -101,7 +106,10 @@ class Vitals:
         server_address: str = "",
         server_port: str | int = "",
     ) -> Call:
-        """One LLM call: a context manager or decorator, sync or async; see `Call`."""
+        """One LLM call: how long it takes, its tokens, chunks and error. A context manager or decorator, sync or async.
+
+        All that is given here becomes a label, so keep it to few values; tokens are told on the way: see `Call`.
+        """
         return Call(
             self.recorder,
             provider=provider,
@@ -112,7 +120,7 @@ class Vitals:
         )
 
     def retries(self, name: str) -> Retries:
-        """Count what one place that retries does; see `Retries`."""
+        """Count the attempts, retries, waits and givings-up of one place that retries; see `Retries`."""
         return Retries(self.recorder, name)
 
     def breaker(
@@ -123,7 +131,16 @@ class Vitals:
         reset_timeout_seconds: float = 30.0,
         ignore: tuple[type[BaseException], ...] = (),
     ) -> Breaker:
-        """The circuit breaker of this name; the first time it is asked for, it is made with these settings."""
+        """The circuit breaker of this name; the first time it is asked for, it is made with these settings.
+
+        It opens after *failure_threshold* failures in a row, and lets a probe through after *reset_timeout_seconds*.
+        Errors of the kinds in *ignore* are the caller's own. What it refuses raises `CircuitOpenError`; see `Breaker`.
+
+        ```python
+        with vitals.breaker("llm"):
+            reply = ask(question)
+        ```
+        """
         return self._breakers.breaker(
             name, failure_threshold=failure_threshold, reset_timeout_seconds=reset_timeout_seconds, ignore=ignore
         )
@@ -133,11 +150,27 @@ class Vitals:
     def operation(
         self, name: str, *, target_seconds: float | None = None, context: Mapping[str, object] | None = None
     ) -> Operation:
-        """One of the application's own operations: a context manager or decorator, sync or async; see `Operation`."""
+        """One of the application's own operations, in seconds. A context manager or decorator, sync or async.
+
+        With *target_seconds*, each run earns a level: excellent up to a quarter of it, good up to half, acceptable up
+        to all, slow up to twice, else critical, which is logged with *context*. ValueError for a target not above 0.
+
+        ```python
+        @vitals.operation("talker", target_seconds=2.0)
+        def talk(message): ...
+        ```
+        """
         return self._operations.operation(name, target_seconds=target_seconds, context=context)
 
     def cache(self, name: str, cache: MutableMapping[Key, Value]) -> Cache[Key, Value]:
-        """The *cache* (cachetools or any mapping), counted and thread-safe; use what this returns; see `Cache`."""
+        """The *cache* (cachetools or any mapping), counted and thread-safe; use what this returns; see `Cache`.
+
+        Remediation may empty it (`drop_caches`). Raises ValueError for a name that is taken.
+
+        ```python
+        responses = vitals.cache("responses", cachetools.TTLCache(1000, ttl=300))
+        ```
+        """
         return self._caches.wrap(name, cache)
 
     def users(
@@ -148,7 +181,12 @@ class Vitals:
         enforce: bool = True,
         on_evict: Callable[[str, Any], object] | None = None,
     ) -> Users[Any]:
-        """The registry of user profiles; see `Users`."""
+        """The registry of user profiles, one in an application; see `Users`.
+
+        No more than *max_active* are wanted; one nobody asked for in *idle_seconds* is idle. With *enforce* a new one
+        drives out those over the limit; without, remediation may (`evict_users`). Raises ValueError for a *max_active*
+        below 1 or an *idle_seconds* not above 0.
+        """
         users: Users[Any] = Users(
             self.recorder, max_active=max_active, idle_seconds=idle_seconds, enforce=enforce, on_evict=on_evict
         )
@@ -156,7 +194,11 @@ class Vitals:
         return users
 
     def pool(self, name: str, *, max_size: int, close_idle: Callable[[], int | None] | None = None) -> Pool:
-        """What is known of a pool that the application keeps; see `Pool`."""
+        """What is known of a pool that the application keeps: connections in use, idle and waited for; see `Pool`.
+
+        It limits nothing. *close_idle* closes the idle ones and says how many, for `close_idle_connections`. Raises
+        ValueError for a name that is taken or a *max_size* below 1.
+        """
         return self._pools.pool(name, max_size=max_size, close_idle=close_idle)
 
     def batcher(
@@ -168,7 +210,15 @@ class Vitals:
         max_wait_seconds: float = 0.1,
         flush_seconds: float = 30.0,
     ) -> "Batcher[Item]":
-        """Gather items on an event loop and *flush* them together; see `Batcher`."""
+        """Gather items on an event loop and *flush* them together, as a list; see `Batcher`.
+
+        At *max_items*, or *max_wait_seconds* after the first one, or at once for an urgent one. A flush of more than
+        *flush_seconds* is cancelled. Raises ValueError for limits that are none.
+
+        ```python
+        await outbox.put(message)  # outbox = vitals.batcher("outbox", send_all)
+        ```
+        """
         from llmvitals._batches import Batcher
 
         return Batcher(
@@ -188,13 +238,20 @@ class Vitals:
         interval_seconds: float = 5.0,
         timeout_seconds: float | None = None,
     ) -> "HealthCheck":
-        """Run *check*, sync or async, every so often; see `HealthCheck`."""
+        """Run *check*, sync or async, every *interval_seconds*, in a thread of its own; see `HealthCheck`.
+
+        It fails by raising, by returning False, or by taking more than *timeout_seconds* (by default the interval, and
+        5 s at least). Raises ValueError for a name that is taken or an interval not above 0.
+        """
         return self._health_checks.add(
             name, check, interval_seconds=interval_seconds, timeout_seconds=timeout_seconds, start=self._threads
         )
 
     def watch_loop(self, name: str = "main") -> "LoopWatch":
-        """Watch the event loop that runs here: its lag, and what blocks it; see `LoopWatch`."""
+        """Watch the event loop that runs here: its lag in seconds, and, in the log, the stack of what blocks it.
+
+        Raises RuntimeError where no loop runs: call it inside of one. The second time gives the first watch.
+        """
         return self._loops.watch(name=name)
 
     # --- What may be done to the application ----------------------------------------------------------------------
@@ -211,7 +268,13 @@ class Vitals:
         their limits from *bounds* or from ``Annotated[float, llmvitals.Bounds(low, high)]``.
 
         *effect* says what a repetition does: nothing more (idempotent), something that can be seen and then avoided
-        (detectable), or neither.
+        (detectable), or neither. It runs in the agent's thread, so a coroutine function is refused. Raises TypeError or
+        ValueError, saying what to change.
+
+        ```python
+        @vitals.action(effect="idempotent", bounds={"batch": (1, 1000)})
+        def rebuild_index(batch: int = 100) -> dict[str, int]: ...
+        ```
         """
         return self.agent.action(effect=effect, name=name, bounds=bounds, description=description)
 
@@ -225,11 +288,23 @@ class Vitals:
         high: float | None = None,
         choices: tuple[bool | float | str, ...] = (),
     ) -> None:
-        """Offer a number between *low* and *high*, or one of *choices*, to be changed by the remediation service."""
+        """Offer a number from *low* to *high*, or one of *choices*, to be changed by the remediation service.
+
+        A change is a lease: unless it is confirmed in time, *set* gets the old value again, and at `close`, too. *get*
+        and *set* are called in the agent's threads. Raises ValueError for a taken name or limits that are none.
+
+        ```python
+        vitals.tunable("max_tokens", get=lambda: limits.tokens, set=limits.use_tokens, low=16, high=4096)
+        ```
+        """
         self.agent.tunable(name, get=get, set=set, low=low, high=high, choices=choices)
 
     def profile(self, name: str, values: Mapping[str, Any]) -> None:
-        """Name a set of values for tunables, all registered before."""
+        """Name a set of values for tunables, all registered before.
+
+        The one that `start` or ``LLMVITALS_PROFILE`` names is in force from here on. Raises ValueError for a taken
+        name, an unknown tunable or a value out of bounds.
+        """
         self.agent.profile(name, values)
 
     # --- One look -------------------------------------------------------------------------------------------------

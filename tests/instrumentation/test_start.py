@@ -10,6 +10,7 @@ from prometheus_client import CollectorRegistry, Counter
 
 import llmvitals
 from llmvitals import testing
+from llmvitals.exposition import serve
 
 VARIABLES = (
     "LLMVITALS_SERVICE",
@@ -130,6 +131,10 @@ def test_a_remediation_url_without_a_token_is_told(registry, caplog):
 def test_replicas_that_listen_everywhere_have_ids_of_their_own(registry, tmp_path, monkeypatch, host, place):
     """Bound to a wildcard, each container says the same address; its host name tells it from the others."""
     monkeypatch.setattr("platform.node", lambda: "replica-2")
+    # A test opens no port to the world.
+    monkeypatch.setattr(
+        "llmvitals.exposition.serve", lambda registry, _, port, **more: serve(registry, "127.0.0.1", port, **more)
+    )
     token = tmp_path / "token"
     token.write_text("secret")
     nobody = "http://127.0.0.1:1/"
@@ -137,7 +142,7 @@ def test_replicas_that_listen_everywhere_have_ids_of_their_own(registry, tmp_pat
     with llmvitals.start(
         "shop", host=host, port=0, registry=registry, remediation_url=nobody, agent_token_file=token
     ) as vitals:
-        assert f"shop@{place}:{vitals.metrics_port or 0}" == vitals.agent.hello()["agent_id"]
+        assert f"shop@{place}:{vitals.metrics_port}" == vitals.agent.hello()["agent_id"]
 
 
 @pytest.mark.parametrize("url", ["nonsense", "ftp://host/", "http://"], ids=["text", "scheme", "no host"])

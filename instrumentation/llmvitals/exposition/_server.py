@@ -105,6 +105,7 @@ class Server:
 
     @property
     def url(self) -> str:
+        """Of ``/metrics``."""
         return f"http://{self.host}:{self.port}/metrics"
 
     def close(self) -> None:

@@ -1,0 +1,91 @@
+"""The page about the library, and its face."""
+
+import inspect
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import llmvitals
+from llmvitals._batches import Batcher
+from llmvitals._health import HealthCheck
+from llmvitals._loop import LoopWatch
+from llmvitals.testing import TestVitals
+
+PAGE = Path(__file__).parents[2] / "docs" / "library.md"
+# What `start` does, in steps.
+STEPS = {"serve_metrics", "start_agent", "watch_process"}
+FACES = [
+    *(face for face in map(llmvitals.__dict__.get, llmvitals.__all__) if inspect.isclass(face)),
+    Batcher,
+    HealthCheck,
+    LoopWatch,
+    TestVitals,
+]
+
+
+def public(face):
+    """What a class itself offers, by name."""
+    return {name: member for name, member in vars(face).items() if not name.startswith("_") and _is_offered(member)}
+
+
+def _is_offered(member):
+    return inspect.isfunction(member) or isinstance(member, property)
+
+
+def test_the_page_is_a_program_that_runs(tmp_path):
+    """Its blocks, one after the other, each on the lines where the page has it."""
+    lines = PAGE.read_text().splitlines()
+    program, inside = [], False
+    for line in lines:
+        fence = line.startswith("```")
+        inside = line == "```python" if fence else inside
+        program.append(line if inside and not fence else "")
+    file = tmp_path / "library.md.py"
+    file.write_text("\n".join(program) + "\n")
+
+    done = subprocess.run(
+        [sys.executable, "-W", "error", file],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        env={name: value for name, value in os.environ.items() if not name.startswith("LLMVITALS_")}
+        | {"LLMVITALS_METRICS_PORT": "0"},
+    )
+
+    assert (0, "", "") == (done.returncode, done.stdout, done.stderr)
+    assert len(lines) <= 200
+
+
+def test_the_page_shows_every_method():
+    """Who reads it has seen the whole face."""
+    code = "\n".join(re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL))
+    methods = [name for name, member in public(llmvitals.Vitals).items() if inspect.isfunction(member)]
+
+    assert [] == [name for name in methods if name not in STEPS and f"vitals.{name}(" not in code]
+
+
+def test_the_page_knows_every_argument_of_start():
+    """And the environment variable behind it, where there is one."""
+    page = PAGE.read_text()
+    variables = set(re.findall(r"LLMVITALS_[A-Z_]+", inspect.getdoc(llmvitals.start)))
+
+    assert [] == [name for name in inspect.signature(llmvitals.start).parameters if f"`{name}`" not in page]
+    assert [] == [name for name in sorted(variables) if f"`{name}`" not in page]
+
+
+@pytest.mark.parametrize("face", FACES, ids=lambda face: face.__name__)
+def test_everything_public_says_what_it_does(face):
+    """A docstring of its own, not one of the class that it inherits from."""
+    documented = {
+        name: (member.fget if isinstance(member, property) else member).__doc__
+        for name, member in public(face).items()
+        # A mapping's are known.
+        if not (face is llmvitals.Cache and name in {"pop", "popitem"})
+    }
+
+    assert [] == [name for name, text in documented.items() if not text]
