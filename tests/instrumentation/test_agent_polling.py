@@ -90,8 +90,13 @@ class Service:
             self.changed.notify_all()
             if self.poll_body is not None:
                 return 200, self.poll_body
-            self.changed.wait_for(lambda: self.commands or self.closing, body["wait_seconds"])
-            commands = [self.commands.popleft() for _ in range(len(self.commands))]
+            # As the real service: a newer poll takes over, and one whose asker is gone gives nothing away.
+            mine = len(self.hellos)
+            self.changed.wait_for(
+                lambda: self.commands or self.closing or len(self.hellos) > mine, body["wait_seconds"]
+            )
+            overtaken = len(self.hellos) > mine
+            commands = [] if overtaken else [self.commands.popleft() for _ in range(len(self.commands))]
             return 200, json.dumps({"commands": commands}).encode()
 
     def send(self, verb, parameters=None, *, attempt_id, boot_id=None, **changes):
