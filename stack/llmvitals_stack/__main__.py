@@ -98,6 +98,9 @@ def _status(options: argparse.Namespace, terminal: Terminal) -> int:
         return 0 if all(state == "RUNNING" for state in states.values()) else 1
     if compose.running(settings):
         os.execvp(compose.command()[0], [*compose.command(), "ps"])  # noqa: S606 -- Compose says it best itself.
+    if native.supervisor(settings).orphaned():
+        terminal.say("The supervisor was killed, and its programs go on alone; `make up` starts them anew.")
+        return 1
     terminal.say("Nothing runs; `make up` starts it.")
     return 3
 

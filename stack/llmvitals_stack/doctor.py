@@ -44,6 +44,9 @@ def _findings(root: Path) -> Iterator[tuple[str, str | None]]:
     except compose.ComposeUnusableError as error:
         yield f"native processes, because {error}", None
         yield from _binaries()
+    if native.supervisor(settings).orphaned():
+        yield "a supervisor keeps the programs", "it was killed, and they go on alone; type: make up"
+        return
     running = native.states(settings)
     if not running and not compose.running(settings):
         yield "ports are free", _problem(lambda: ports.check(settings))

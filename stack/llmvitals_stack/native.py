@@ -26,6 +26,9 @@ def up(settings: Settings, terminal: Terminal) -> None:
     """
     _folders(settings)
     keeper = supervisor(settings)
+    if keeper.orphaned():
+        with terminal.step("stopping what a killed supervisor left"):
+            keeper.stop()
     ours = frozenset(keeper.pids().values()) if keeper.running() else frozenset()
     ports.check(settings, ours=ours)
     wanted = programs(settings, find(settings.root, terminal))

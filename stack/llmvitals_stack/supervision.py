@@ -3,6 +3,7 @@
 `supervisor` (supervisord.org) keeps the processes; this module only writes what it should keep and talks to it.
 """
 
+import contextlib
 import os
 import shlex
 import subprocess
@@ -17,6 +18,9 @@ import psutil
 from supervisor.xmlrpc import SupervisorTransport
 
 from llmvitals_stack.programs import Program
+
+_MARK = "LLMVITALS_STACK_RUN"
+"""In the environment of every process that we start: the folder of its state. It tells a supervisor's orphans."""
 
 
 class SupervisorError(RuntimeError):
@@ -100,7 +104,8 @@ class Supervisor:
             return
         self._socket.unlink(missing_ok=True)
         command = [sys.executable, "-m", "supervisor.supervisord", "-c", str(self._run / "supervisord.conf")]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        environment = {**os.environ, _MARK: str(self._run)}
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
         deadline = time.monotonic() + 10
         while not self.running():
             if done.returncode != 0 or time.monotonic() > deadline:
@@ -135,20 +140,33 @@ class Supervisor:
 
         What outlives its stop signal is killed by supervisord; what outlives supervisord, by us.
         """
-        pid = self._pid()
-        if pid is None:
-            return False
-        master = psutil.Process(pid)
-        family = [master, *master.children(recursive=True)]
+        family = self._family()
         if self.running():
             self._ask("shutdown")
         else:
-            master.terminate()
-        _, alive = psutil.wait_procs(family, timeout=timeout)
+            for process in family:
+                with contextlib.suppress(psutil.Error):
+                    process.terminate()
+        psutil.wait_procs(family, timeout=timeout)
+        alive = self._family()
         for process in alive:
-            process.kill()
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
         psutil.wait_procs(alive, timeout=5)
-        return True
+        return bool(family)
+
+    def orphaned(self) -> bool:
+        """Whether processes of ours go on without a supervisor that answers: it was killed, or its folder removed."""
+        return not self.running() and bool(self._family())
+
+    def _family(self) -> list[psutil.Process]:
+        """Every process of ours, supervisord first: told to stop after its programs, it would start them again."""
+        family = {process for process in psutil.process_iter() if _mark(process) == str(self._run)}
+        if (pid := self._pid()) is not None:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                master = psutil.Process(pid)
+                family |= {master, *master.children(recursive=True)}
+        return sorted(family, key=lambda process: process.create_time())
 
     def _pid(self) -> int | None:
         """The pid of our supervisord: the file may be old, and the number another process's by now."""
@@ -158,3 +176,10 @@ class Supervisor:
         except (OSError, ValueError, psutil.Error):
             return None
         return pid if str(self._run / "supervisord.conf") in command else None
+
+
+def _mark(process: psutil.Process) -> str | None:
+    try:
+        return process.environ().get(_MARK)
+    except (psutil.Error, OSError):
+        return None  # another user's, or ended since

@@ -50,6 +50,38 @@ def test_programs_run_and_none_is_left_after_stop(run, supervisor):
     assert "100 % awake" in (run / "logs" / "one.log").read_text()
 
 
+def test_stop_ends_what_a_killed_supervisor_left(run, supervisor):
+    """After `kill -9` of supervisord, its programs go on; they are told as orphans, and `stop` ends them."""
+    write(run, Program("one", SLEEPER), Program("two", SLEEPER))
+    supervisor.start()
+    until(lambda: supervisor.states() == {"one": "RUNNING", "two": "RUNNING"})
+    programs = [psutil.Process(pid) for pid in supervisor.pids().values()]
+    assert not supervisor.orphaned()
+    programs[0].parent().kill()
+    until(lambda: not supervisor.running())
+
+    assert supervisor.orphaned()
+    assert supervisor.stop()
+
+    assert [] == [process for process in programs if process.is_running()]
+    assert not supervisor.orphaned()
+
+
+def test_stop_ends_a_supervisor_whose_folder_was_removed(run, supervisor):
+    """Without its socket and its pid file, what runs is still found and ended."""
+    write(run, Program("one", SLEEPER))
+    supervisor.start()
+    until(lambda: supervisor.states() == {"one": "RUNNING"})
+    (program,) = (psutil.Process(pid) for pid in supervisor.pids().values())
+    family = [program, program.parent()]
+    (run / "s.sock").unlink()
+    (run / "supervisord.pid").unlink()
+
+    assert supervisor.stop()
+
+    assert [] == [process for process in family if process.is_running()]
+
+
 def test_stop_says_when_nothing_ran(supervisor):
     """Stopping what does not run is no error."""
     assert not supervisor.stop()
