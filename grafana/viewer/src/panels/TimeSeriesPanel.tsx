@@ -1,4 +1,11 @@
-import { FieldType, formattedValueToString, type DataFrame, type Field } from '@grafana/data';
+import {
+  FieldType,
+  applyNullInsertThreshold,
+  formattedValueToString,
+  type DataFrame,
+  type Field,
+  type TimeRange,
+} from '@grafana/data';
 import {
   EventBusPlugin,
   LegendDisplayMode,
@@ -45,9 +52,10 @@ export const timeSeriesDefaults = {
 export function TimeSeriesPanel({ panel, frames, width, height, range, timeZone, marks, onZoom }: PanelProps) {
   const { eventBus } = usePanelContext();
   const legend = useMemo(() => legendOf(panel.options?.legend, frames), [panel, frames]);
+  const gapped = useMemo(() => withGaps(frames, range), [frames, range]);
   return (
     <TimeSeries
-      frames={frames}
+      frames={gapped}
       width={width}
       height={height}
       timeRange={range}
@@ -71,6 +79,12 @@ export function TimeSeriesPanel({ panel, frames, width, height, range, timeZone,
       )}
     </TimeSeries>
   );
+}
+
+/** Where samples are missing, nothing is drawn. TimeSeries sees to that in the first frame only, and joins the others. */
+function withGaps(frames: DataFrame[], range: TimeRange): DataFrame[] {
+  const [refFieldPseudoMin, refFieldPseudoMax] = [range.from.valueOf(), range.to.valueOf()];
+  return frames.map((frame) => applyNullInsertThreshold({ frame, refFieldPseudoMin, refFieldPseudoMax }));
 }
 
 function legendOf(options: unknown, frames: DataFrame[]): VizLegendOptions {
