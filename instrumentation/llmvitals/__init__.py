@@ -12,6 +12,7 @@ from llmvitals._breaker import Breaker
 from llmvitals._caches import Cache
 from llmvitals._calls import Call
 from llmvitals._errors import CircuitOpenError, LLMVitalsError
+from llmvitals._modules import Module
 from llmvitals._operations import Operation
 from llmvitals._pools import Pool
 from llmvitals._retries import Retries
@@ -31,6 +32,7 @@ __all__ = [
     "Call",
     "CircuitOpenError",
     "LLMVitalsError",
+    "Module",
     "Operation",
     "Pool",
     "Retries",

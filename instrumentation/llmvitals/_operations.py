@@ -4,11 +4,11 @@ import inspect
 import logging
 import time
 from collections.abc import Callable, Mapping
-from contextvars import ContextVar
 from types import TracebackType
 from typing import Any, Literal, Self, TypeVar, cast
 
 from llmvitals import catalogue
+from llmvitals._nesting import Nesting
 from llmvitals._recording import Recorder, error_type
 
 log = logging.getLogger("llmvitals")
@@ -49,7 +49,7 @@ class Operation:
         self.name = name
         self.target_seconds = target_seconds
         self._context = dict(context or {})
-        self._runs: list[_Run] = []
+        self._runs: Nesting[_Run] = Nesting()
         self._recorder = recorder
         self._clock = clock
         if target_seconds is not None:
@@ -57,15 +57,12 @@ class Operation:
 
     def note(self, **context: object) -> None:
         """Add to what is logged should the innermost running operation of this name turn out critical."""
-        for run in reversed(_running.get()):
-            if run.operation is self:
-                run.context |= context
-                return
+        run = self._runs.innermost()
+        if run is not None:
+            run.context |= context
 
     def __enter__(self) -> Self:
-        run = _Run(self, self._clock(), dict(self._context))
-        self._runs.append(run)
-        _running.set((*_running.get(), run))
+        self._runs.enter(_Run(self._clock(), dict(self._context)))
         self._recorder.child(catalogue.OPERATIONS_IN_FLIGHT, self.name).inc()
         return self
 
@@ -105,7 +102,7 @@ class Operation:
         return cast("Function", timed)
 
     def _ended(self, error: BaseException | None) -> None:
-        run = self._leave()
+        run = self._runs.leave()
         if run is None:
             return
         seconds = self._clock() - run.started
@@ -127,29 +124,13 @@ class Operation:
                 extra={"operation": self.name, "seconds": seconds, "target_seconds": self.target_seconds},
             )
 
-    def _leave(self) -> "_Run | None":
-        """The innermost run of this operation, taken off the stack of this thread or task."""
-        stack = _running.get()
-        for run in reversed(stack):
-            if run.operation is self:
-                _running.set(tuple(other for other in stack if other is not run))
-                self._runs.remove(run)
-                return run
-        # Entered in another context than it is left in, as frameworks do that run set-up and tear-down in two tasks.
-        return self._runs.pop() if self._runs else None
-
 
 class _Run:
-    __slots__ = ("context", "operation", "started")
+    __slots__ = ("context", "started")
 
-    def __init__(self, operation: Operation, started: float, context: dict[str, object]) -> None:
-        self.operation = operation
+    def __init__(self, started: float, context: dict[str, object]) -> None:
         self.started = started
         self.context = context
-
-
-# A tuple, not a list: a task inherits its parent's stack, and must not take from it.
-_running: ContextVar[tuple[_Run, ...]] = ContextVar("llmvitals_running_operations", default=())
 
 
 class Operations:

@@ -4,28 +4,9 @@ Documentation, dashboards, rules and tests are checked against this list, so a f
 Where OpenTelemetry's semantic conventions have a metric, the name is its exact Prometheus translation.
 """
 
-from dataclasses import dataclass
-from typing import Literal
-
-
-@dataclass(frozen=True, slots=True)
-class Family:
-    """One metric family as it appears on ``/metrics``."""
-
-    name: str
-    """The full exposed name; counters end in ``_total``."""
-
-    type: Literal["counter", "gauge", "histogram"]
-
-    help: str
-
-    labels: tuple[str, ...] = ()
-
-    buckets: tuple[float, ...] = ()
-    """Upper bounds of a histogram, without ``+Inf``."""
-
-    since: str = "0.1.0"
-
+from llmvitals import _work_families
+from llmvitals._family import OPERATION_BUCKETS
+from llmvitals._family import Family as Family  # noqa: PLC0414 -- part of this module's face
 
 # --- Buckets ----------------------------------------------------------------------------------------------------------
 
@@ -39,16 +20,15 @@ CHUNK_BUCKETS = (0.001, 0.0025, 0.005, *_OTEL_DURATION)
 
 TOKEN_BUCKETS = tuple(float(4**n) for n in range(14))
 
-# Holds every usual target (2 s, 5 s, 90 s) as a bound, so that "share below target" is exact.
-OPERATION_BUCKETS = (
-    0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 2.5, 5.0, 10.0, 20.0, 30.0, 60.0, 90.0, 120.0,
-)  # fmt: skip
-
 _RETRY_WAIT_BUCKETS = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 _POOL_WAIT_BUCKETS = (0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0)
 _BATCH_SIZE_BUCKETS = tuple(float(2**n) for n in range(11))
 _HEALTH_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 _DB_BUCKETS = (0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0)
+# OTel's bounds, and beyond them what a model that thinks may take.
+_HTTP_BUCKETS = (
+    0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0, 30.0, 60.0, 120.0, 300.0,
+)  # fmt: skip
 _LAG_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
 # --- Calls ------------------------------------------------------------------------------------------------------------
@@ -227,6 +207,42 @@ DB_OPERATION_DURATION = Family(
     ("db_system_name", "db_operation_name", "error_type"),
     _DB_BUCKETS,
 )
+DB_CONNECTION_USE = Family(
+    "db_client_connection_use_time_seconds",
+    "histogram",
+    "Time from taking a connection out of a database pool to giving it back.",
+    ("db_client_connection_pool_name",),
+    _DB_BUCKETS,
+)
+
+# --- HTTP -------------------------------------------------------------------------------------------------------------
+
+HTTP_CLIENT_DURATION = Family(
+    "http_client_request_duration_seconds",
+    "histogram",
+    "Time from sending an HTTP request to its answer's headers; each redirect and each retry is a request.",
+    ("http_request_method", "server_address", "server_port", "http_response_status_code", "error_type"),
+    _HTTP_BUCKETS,
+)
+HTTP_CLIENT_OPEN = Family(
+    "http_client_open_connections",
+    "gauge",
+    "Open connections of the HTTP clients' pools, active and idle.",
+    ("http_connection_state", "server_address", "server_port"),
+)
+HTTP_SERVER_DURATION = Family(
+    "http_server_request_duration_seconds",
+    "histogram",
+    "Time from an HTTP request's arrival to the end of its answer, by the route's template.",
+    ("http_request_method", "url_scheme", "http_route", "http_response_status_code", "error_type"),
+    _HTTP_BUCKETS,
+)
+HTTP_SERVER_ACTIVE = Family(
+    "http_server_active_requests",
+    "gauge",
+    "HTTP requests that are being answered.",
+    ("http_request_method", "url_scheme"),
+)
 
 # --- The process ------------------------------------------------------------------------------------------------------
 
@@ -307,12 +323,12 @@ _RUNTIME = (
     ),
 )
 
-FAMILIES: tuple[Family, ...] = (*_OURS, *_RUNTIME)
+FAMILIES: tuple[Family, ...] = (*_OURS, *_work_families.FAMILIES, *_RUNTIME)
 
 CLOSED_LABELS = frozenset(
     {
-        "attempt", "gen_ai_token_type", "kind", "level", "outcome", "reason", "result", "state", "stream", "to_state",
-        "trigger",
+        "attempt", "gen_ai_token_type", "http_connection_state", "http_request_method", "kind", "level", "outcome",
+        "reason", "result", "state", "stream", "to_state", "trigger", "url_scheme",
     }
 )  # fmt: skip
 """Labels whose values are a small set written in this package; they survive when a label set folds into ``other``."""

@@ -1,0 +1,169 @@
+"""What an application says of its own work and upkeep: each method hands over to the module that holds the idea."""
+
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from llmvitals._caches import Cache, Caches
+from llmvitals._modules import Module, Modules
+from llmvitals._operations import Operation, Operations
+from llmvitals._pools import Pool, Pools
+from llmvitals._recording import Recorder
+from llmvitals._users import Users
+
+if TYPE_CHECKING:
+    from llmvitals._batches import Batcher
+    from llmvitals._health import HealthCheck
+    from llmvitals._loop import LoopWatch
+    from llmvitals.agent import Reach
+
+Key = TypeVar("Key")
+Value = TypeVar("Value")
+Item = TypeVar("Item")
+
+
+class Work:
+    """The half of `llmvitals.Vitals` that is about the application's own work. An application uses any of it, or none.
+
+    What is made here records; what hangs or fails in it is the application's own, and is shown.
+    """
+
+    # Imports inside the methods keep `import llmvitals` light.
+    # ruff: noqa: PLC0415
+
+    def __init__(self, recorder: Recorder, *, reach: "Reach", threads: bool) -> None:
+        """*reach* learns what remediation may act on. With *threads* off, nothing runs by itself."""
+        from llmvitals._health import HealthChecks
+        from llmvitals._loop import LoopWatches
+
+        self.recorder = recorder
+        self._threads = threads
+        self._reach = reach
+        self._operations = Operations(recorder)
+        self._modules = Modules(recorder)
+        self._caches = reach.caches = Caches(recorder)
+        self._pools = Pools(recorder)
+        reach.idle_closers = self._pools.idle_closers
+        self._users: Users[Any] | None = None
+        self._health_checks = HealthChecks(recorder)
+        self._loops = LoopWatches(recorder)
+
+    # --- What it does ---------------------------------------------------------------------------------------------
+
+    def operation(
+        self, name: str, *, target_seconds: float | None = None, context: Mapping[str, object] | None = None
+    ) -> Operation:
+        """One of the application's own operations, in seconds. A context manager or decorator, sync or async.
+
+        With *target_seconds*, each run earns a level: excellent up to a quarter of it, good up to half, acceptable up
+        to all, slow up to twice, else critical, which is logged with *context*. ValueError for a target not above 0.
+
+        ```python
+        @vitals.operation("talker", target_seconds=2.0)
+        def talk(message): ...
+        ```
+        """
+        return self._operations.operation(name, target_seconds=target_seconds, context=context)
+
+    def module(self, name: str, *, timeout_seconds: float | None = None) -> Module:
+        """A module that works in the background, each run of it timed; see `Module`. The first settings count.
+
+        An async run of more than *timeout_seconds* is cancelled. ValueError for a time-out not above 0.
+
+        ```python
+        @vitals.module("inner_monologue", timeout_seconds=30)
+        async def think(): ...
+        ```
+        """
+        return self._modules.module(name, timeout_seconds=timeout_seconds)
+
+    def cache(self, name: str, cache: MutableMapping[Key, Value]) -> Cache[Key, Value]:
+        """The *cache* (cachetools or any mapping), counted and thread-safe; use what this returns; see `Cache`.
+
+        Remediation may empty it (`drop_caches`). Raises ValueError for a name that is taken.
+
+        ```python
+        responses = vitals.cache("responses", cachetools.TTLCache(1000, ttl=300))
+        ```
+        """
+        return self._caches.wrap(name, cache)
+
+    def users(
+        self,
+        *,
+        max_active: int = 10,
+        idle_seconds: float = 86_400,
+        enforce: bool = True,
+        on_evict: Callable[[str, Any], object] | None = None,
+    ) -> Users[Any]:
+        """The registry of user profiles, one in an application; see `Users`.
+
+        No more than *max_active* are wanted; one nobody asked for in *idle_seconds* is idle. With *enforce* a new one
+        drives out those over the limit; without, remediation may (`evict_users`). Raises ValueError for a *max_active*
+        below 1 or an *idle_seconds* not above 0.
+        """
+        users: Users[Any] = Users(
+            self.recorder, max_active=max_active, idle_seconds=idle_seconds, enforce=enforce, on_evict=on_evict
+        )
+        self._users = self._reach.users = users
+        return users
+
+    def pool(self, name: str, *, max_size: int, close_idle: Callable[[], int | None] | None = None) -> Pool:
+        """What is known of a pool that the application keeps: connections in use, idle and waited for; see `Pool`.
+
+        It limits nothing. *close_idle* closes the idle ones and says how many, for `close_idle_connections`. Raises
+        ValueError for a name that is taken or a *max_size* below 1.
+        """
+        return self._pools.pool(name, max_size=max_size, close_idle=close_idle)
+
+    def batcher(
+        self,
+        name: str,
+        flush: "Callable[[list[Item]], Awaitable[object] | object]",
+        *,
+        max_items: int = 10,
+        max_wait_seconds: float = 0.1,
+        flush_seconds: float = 30.0,
+    ) -> "Batcher[Item]":
+        """Gather items on an event loop and *flush* them together, as a list; see `Batcher`.
+
+        At *max_items*, or *max_wait_seconds* after the first one, or at once for an urgent one. A flush of more than
+        *flush_seconds* is cancelled. Raises ValueError for limits that are none.
+
+        ```python
+        await outbox.put(message)  # outbox = vitals.batcher("outbox", send_all)
+        ```
+        """
+        from llmvitals._batches import Batcher
+
+        return Batcher(
+            self.recorder,
+            name,
+            flush,
+            max_items=max_items,
+            max_wait_seconds=max_wait_seconds,
+            flush_seconds=flush_seconds,
+        )
+
+    def health_check(
+        self,
+        name: str,
+        check: Callable[[], object],
+        *,
+        interval_seconds: float = 5.0,
+        timeout_seconds: float | None = None,
+    ) -> "HealthCheck":
+        """Run *check*, sync or async, every *interval_seconds*, in a thread of its own; see `HealthCheck`.
+
+        It fails by raising, by returning False, or by taking more than *timeout_seconds* (by default the interval, and
+        5 s at least). Raises ValueError for a name that is taken or an interval not above 0.
+        """
+        return self._health_checks.add(
+            name, check, interval_seconds=interval_seconds, timeout_seconds=timeout_seconds, start=self._threads
+        )
+
+    def watch_loop(self, name: str = "main") -> "LoopWatch":
+        """Watch the event loop that runs here: its lag in seconds, and, in the log, the stack of what blocks it.
+
+        Raises RuntimeError where no loop runs: call it inside of one. The second time gives the first watch.
+        """
+        return self._loops.watch(name=name)
