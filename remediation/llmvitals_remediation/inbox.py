@@ -67,22 +67,24 @@ def parse(body: bytes) -> Delivery:
     except RecursionError:
         return Delivery((), ("the body is nested too deeply",))
     except UnicodeDecodeError as error:
-        raise NotJSONError(f"the body is not UTF-8: {error.reason} at byte {error.start}") from None
+        raise NotJSONError(f"not UTF-8, {error.reason} at byte {error.start}") from None
     except json.JSONDecodeError as error:
-        raise NotJSONError(f"the body is not JSON: {error}") from None
+        raise NotJSONError(str(error)) from None
     except ValueError as error:  # an integer of thousands of digits
         return Delivery((), (f"a number is out of bounds: {error}",))
     try:
         return _delivery(told)
     except OddAlertError as error:
         return Delivery((), (str(error),))
+    except RecursionError:
+        return Delivery((), ("the body is nested too deeply",))
 
 
 def _delivery(told: object) -> Delivery:
     if not isinstance(told, dict):
         raise OddAlertError(f"the body is a JSON {_kind(told)}, not an object")
     if (version := told.get("version")) != "4":
-        raise OddAlertError(f"the payload's version is {str(version)[:40]!r}, not '4'")
+        raise OddAlertError(f'the version of the payload is {json.dumps(version)[:40]}, not the text "4"')
     alerts = told.get("alerts")
     if not isinstance(alerts, list) or not alerts:
         raise OddAlertError("'alerts' is not a list with entries")

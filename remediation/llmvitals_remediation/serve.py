@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 import uvicorn
 from prometheus_client import CollectorRegistry, ProcessCollector
 
+from llmvitals_remediation import _logs
 from llmvitals_remediation._metrics import Metrics
 from llmvitals_remediation.actuators import SupervisorDriver
 from llmvitals_remediation.agents import AgentHub
@@ -42,7 +43,7 @@ class ServeError(RuntimeError):
 
 def serve(options: Options) -> None:
     """Run until SIGTERM or SIGINT. Raises `ServeError` when it cannot start."""
-    logging.basicConfig(level=options.log_level, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    _logs.configure(options.log_level)
     clock = SystemClock()
     try:
         store = Store.open(options.database, clock)

@@ -65,8 +65,8 @@ def test_what_is_not_json_can_never_be_right(body):
     [
         (b"[]", "not an object"),
         (b"5", "not an object"),
-        (webhook(alert(), version="5"), "'5'"),
-        (webhook(alert(), version=4), "'4'"),
+        (webhook(alert(), version="5"), 'is "5", not'),
+        (webhook(alert(), version=4), 'is 4, not the text "4"'),
         (json.dumps({"text": "custom"}).encode(), "version"),
         (webhook(), "not a list with entries"),
         (b'{"version": "4", "version": "4"}', "twice"),
