@@ -7,7 +7,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STACK := $(BIN)/python -m llmvitals_stack
-PIP := $(BIN)/pip --disable-pip-version-check --no-input
+# As a module: the script that pip installs for itself cannot be run below every path.
+PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
 
 .PHONY: help up down status logs doctor chaos test lint format generate bench lock clean packages
 
