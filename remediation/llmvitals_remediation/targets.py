@@ -43,22 +43,23 @@ def locate(incident: Incident, handler: Handler, policy: Policy, view: View) -> 
 
 
 def _agent(incident: Incident, view: View) -> Target:
-    found = [
-        sample.labels
+    # One agent, whatever its boot ids: of a process that ended while Prometheus was away, Prometheus tells for minutes.
+    found = {
+        (sample.labels.get("instance", ""), sample.labels.get("agent_id", ""))
         for sample in view.query(AGENTS)
         if sample.labels.get("job") == incident.service
         and (not incident.instance or sample.labels.get("instance") == incident.instance)
-    ]
+    }
     whose = f"{incident.service}{'/' + incident.instance if incident.instance else ''}"
     if len(found) > 1:
         raise UnresolvedError(f"{len(found)} agents answer to {whose}; which one is meant is not known", final=True)
     if not found:
         raise UnresolvedError(f"Prometheus knows no agent of {whose}", final=False)
-    agent_id = found[0].get("agent_id", "")
+    ((instance, agent_id),) = found
     hello = view.agents().get(agent_id)
     if hello is None:
         raise UnresolvedError(f"the agent of {whose} is not connected", final=False)
-    return Target(incident.service, found[0].get("instance", ""), agent_id, hello.boot_id)
+    return Target(incident.service, instance, agent_id, hello.boot_id)
 
 
 def _unit(incident: Incident, policy: Policy, view: View) -> Target:

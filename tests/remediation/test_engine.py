@@ -277,6 +277,18 @@ def test_two_agents_for_one_alert_mean_no_action(world):
     assert "2 agents" in world.incident()["reason"]
 
 
+def test_an_agents_former_life_is_no_second_agent(world):
+    """Prometheus tells for minutes of a process that ended while it was away itself: same agent, other boot id."""
+    known = world.prom.series["llmvitals_agent_info"]
+    known.insert(0, ({**known[0][0], "boot_id": "boot-0"}, 1.0))
+    heal(world)
+    world.fire()
+    world.run(10)
+
+    assert "remediated" == world.incident()["outcome"]
+    assert ["boot-1"] == [command.boot_id for command in world.agents.sent]
+
+
 def test_an_agent_that_comes_back_in_time_is_waited_for(world):
     """Agents reconnect within their backoff after this service was away."""
     world.agents.present = False

@@ -165,8 +165,9 @@ def _attempt_steps(attempt: Row) -> list[dict[str, Any]]:
 def _note(told: Row) -> str:
     """What the list says beside the target: the proof's times, the reason, or the alert."""
     if told.get("outcome") == "remediated":
-        times = [f"{name.lower()} {value}" for name, value in figures(told)[:2]]
-        return "; ".join([str(told.get("alertname")), *times])
+        times = dict(figures(told))
+        done = {"acted in": times.get("Alert to action"), "proved in": times.get("Action to proof")}
+        return " · ".join([str(told.get("alertname")), *(f"{did} {span}" for did, span in done.items() if span)])
     return _reason(told) or str(told.get("alertname") or "")
 
 
