@@ -3,7 +3,7 @@
 import inspect
 import weakref
 from collections.abc import Callable, Mapping
-from contextlib import aclosing, suppress
+from contextlib import aclosing
 from contextvars import ContextVar, Token
 from functools import partial, wraps
 from time import perf_counter
@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import Any, ParamSpec, Self, TypeVar, cast
 
 from llmvitals import catalogue
-from llmvitals._recording import Recorder, error_type, observe_many
+from llmvitals._recording import Recorder, error_type, observe_counted
 from llmvitals._streams import Watch, end_reason, watch_stream
 
 P = ParamSpec("P")
@@ -40,6 +40,25 @@ class Call:
     A call that hands out a stream ends when the stream does, even if the ``with`` block has long been left.
     """
 
+    __slots__ = (
+        "__weakref__",
+        "_dropped",
+        "_in_flight",
+        "_input_tokens",
+        "_open",
+        "_output_tokens",
+        "_recorder",
+        "_response_model",
+        "_started",
+        "_token",
+        "_watch",
+        "model",
+        "operation",
+        "provider",
+        "server_address",
+        "server_port",
+    )
+
     def __init__(
         self,
         recorder: Recorder,
@@ -64,6 +83,7 @@ class Call:
         self._open: list[None] = []
         self._watch: weakref.ref[Watch] | None = None
         self._dropped: Watch.Times | None = None
+        self._in_flight: Any = None
         self._token: Token[Call | None] | None = None
 
     # --- Start and end --------------------------------------------------------------------------------------------
@@ -82,7 +102,8 @@ class Call:
         self._watch = self._dropped = None
         self._started = perf_counter()
         self._open.append(None)
-        self._in_flight().inc()
+        self._in_flight = self._recorder.child(catalogue.CALLS_IN_FLIGHT, self.operation, self.provider, self.model)
+        self._in_flight.inc()
         return self
 
     def finish(self, error: BaseException | None = None) -> None:
@@ -160,7 +181,7 @@ class Call:
 
     def watch(self) -> Watch:
         """Make the observer that ends this call; only the stream may hold it, because its death is a sign."""
-        watch = Watch(self, self._started, self._recorder)
+        watch = Watch(self, self._recorder)
         self._watch = weakref.ref(watch)
         return watch
 
@@ -181,13 +202,12 @@ class Call:
     ) -> None:
         token, self._token = self._token, None
         if token is not None:
-            # ValueError: an async generator was closed by another task; that context is gone anyway.
-            with suppress(ValueError):
+            try:
                 _active.reset(token)
-        if error is not None:
+            except ValueError:  # An async generator was closed by another task; that context is gone anyway.
+                token = None
+        if error is not None or not self.is_streaming:
             self.finish(error)
-        elif not self.is_streaming:
-            self.finish()
 
     async def __aenter__(self) -> Self:
         return self.__enter__()
@@ -249,12 +269,9 @@ class Call:
             server_port=self.server_port,
         )
 
-    def _in_flight(self) -> Any:
-        return self._recorder.child(catalogue.CALLS_IN_FLIGHT, self.operation, self.provider, self.model)
-
     def _record(self, now: float, error: BaseException | None, reason: str | None, times: "Watch.Times | None") -> None:
         child = self._recorder.child
-        self._in_flight().dec()
+        self._in_flight.dec()
         call = (self.operation, self.provider, self.model)
         base = (*call, self._response_model, self.server_address, self.server_port)
         child(catalogue.CALL_DURATION, *base, error_type(error)).observe(now - self._started)
@@ -269,9 +286,10 @@ class Call:
             return
         child(catalogue.STREAM_ENDS, *call, reason or end_reason(error)).inc()
         if times.first is not None:
-            child(catalogue.TIME_TO_FIRST_CHUNK, *base).observe(times.first)
-        if times.gaps:
-            observe_many(child(catalogue.TIME_PER_OUTPUT_CHUNK, *base), times.gaps)
+            child(catalogue.TIME_TO_FIRST_CHUNK, *base).observe(times.first - self._started)
+            if any(times.gaps):
+                per_chunk = child(catalogue.TIME_PER_OUTPUT_CHUNK, *base)
+                observe_counted(per_chunk, times.gaps, times.last - times.first)
         for kind, count in times.odd.items():
             child(catalogue.STREAM_ODD_CHUNKS, *call, kind).inc(count)
 

@@ -4,8 +4,6 @@ Everything here keeps one promise: the application never sees a fault of ours.
 """
 
 import logging
-import threading
-from bisect import bisect_left
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -13,8 +11,10 @@ from typing import Any, Protocol
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.metrics_core import Metric
+from prometheus_client.values import ValueClass
 
 from llmvitals import catalogue
+from llmvitals._series import LOCK, OwnMetric
 from llmvitals.catalogue import Family
 
 log = logging.getLogger("llmvitals")
@@ -48,7 +48,6 @@ class Recorder:
     def __init__(self, registry: CollectorRegistry, *, label_sets: int = LABEL_SETS) -> None:
         self.registry = registry
         self._label_sets = label_sets
-        self._lock = threading.RLock()
         self._series: dict[str, _Series] = {}
         self._told: set[str] = set()
         self._later: deque[Callable[[], None]] = deque()
@@ -70,7 +69,7 @@ class Recorder:
 
     def forget(self, family: Family, *values: str) -> None:
         """Take one series off ``/metrics``: what it spoke of is gone."""
-        with self.guard("registry"), self._lock:
+        with self.guard("registry"), LOCK:
             series = self._series.get(family.name)
             texts = tuple(map(label_text, values))
             if series is not None and series.children.pop(texts, None) is not None and texts:
@@ -147,7 +146,7 @@ class Recorder:
     def close(self) -> None:
         """Take every family of this recorder off its registry; recording goes on into nothing that is shown."""
         self.drain()
-        with self._lock:
+        with LOCK:
             metrics = [self._drain, *(series.metric for series in self._series.values() if series.metric is not None)]
             self._series.clear()
         for metric in metrics:
@@ -164,28 +163,25 @@ class Recorder:
             return _NOWHERE
 
     def _admit(self, family: Family, values: tuple[Any, ...]) -> Any:
-        with self._lock:
+        with LOCK:
             series = self._series.get(family.name)
             if series is None:
                 # Remembered before it is tried: a name that is taken stays taken, and is told once.
                 series = self._series[family.name] = _Series(family)
-                series.metric = _METRICS[family.type](family, self.registry)
+                series.metric = _metric(family, self.registry)
             if series.metric is None:
                 return _NOWHERE
             texts = tuple(map(label_text, values))
             known = series.children.get(texts)
             if known is not None:
                 return known
-            if not family.labels:
-                child = series.children[()] = series.metric
-                return child
             if len(texts) != len(family.labels):
                 raise ValueError(f"{family.name} has labels {family.labels}, got {len(texts)} values")
             if len(series.children) < self._label_sets:
-                child = series.children[texts] = series.metric.labels(*texts)
+                child = series.children[texts] = series.labels(texts)
                 return child
         self.child(catalogue.LABEL_VALUES_DROPPED, family.name).inc()
-        with self._lock:
+        with LOCK:
             return series.fold(texts)
 
 
@@ -200,6 +196,10 @@ class _Series:
         self.children: dict[tuple[str, ...], Any] = {}
         self.folded: dict[tuple[str, ...], Any] = {}
 
+    def labels(self, texts: tuple[str, ...]) -> Any:
+        # prometheus_client's metric without labels is its own series.
+        return self.metric.labels(*texts) if texts or isinstance(self.metric, OwnMetric) else self.metric
+
     def fold(self, texts: tuple[str, ...]) -> Any:
         # An empty value is kept too: error_type="" must not turn into an error.
         folded = tuple(
@@ -210,7 +210,7 @@ class _Series:
             folded = (OTHER,) * len(texts)
         child = self.folded.get(folded)
         if child is None:
-            child = self.metric.labels(*folded)
+            child = self.labels(folded)
             if self.family.type == "gauge":
                 child = _SharedGauge(child)
             self.folded[folded] = child
@@ -245,6 +245,7 @@ class _Nowhere:
     def dec(self, amount: float = 1) -> None: ...
     def set(self, value: float) -> None: ...
     def observe(self, amount: float) -> None: ...
+    def merge(self, counts: list[int], total: float) -> None: ...
     def set_function(self, f: Callable[[], float]) -> None: ...
 
 
@@ -266,23 +267,15 @@ class _Drain:
         return ()
 
 
-def _counter(family: Family, registry: CollectorRegistry) -> Counter:
-    return Counter(family.name, family.help, family.labels, registry=registry)
-
-
-def _gauge(family: Family, registry: CollectorRegistry) -> Gauge:
-    return Gauge(family.name, family.help, family.labels, registry=registry)
-
-
-def _histogram(family: Family, registry: CollectorRegistry) -> Histogram:
+def _metric(family: Family, registry: CollectorRegistry) -> Any:
+    if not ValueClass._multiprocess:  # noqa: SLF001 -- no public way to know
+        return OwnMetric(family, registry)
+    # The application's workers share their numbers through prometheus_client's files, so ours must go there, too.
+    if family.type == "counter":
+        return Counter(family.name, family.help, family.labels, registry=registry)
+    if family.type == "gauge":
+        return Gauge(family.name, family.help, family.labels, registry=registry)
     return Histogram(family.name, family.help, family.labels, registry=registry, buckets=family.buckets)
-
-
-_METRICS: dict[str, Callable[[Family, CollectorRegistry], Any]] = {
-    "counter": _counter,
-    "gauge": _gauge,
-    "histogram": _histogram,
-}
 
 
 def label_text(value: object) -> str:
@@ -315,18 +308,13 @@ def error_type(error: BaseException | None) -> str:
     return type(error).__name__
 
 
-def observe_many(child: Any, amounts: list[float]) -> None:
-    """Put many amounts into a histogram at the price of one lock per bucket touched."""
+def observe_counted(child: Any, counts: list[int], total: float) -> None:
+    """Put many amounts into a histogram at once: how many per bucket, the one above all bounds last, and their sum."""
     try:
-        bounds, buckets, total = child._upper_bounds, child._buckets, child._sum  # noqa: SLF001
-    except AttributeError:  # Another kind of histogram: slower, and as right.
-        for amount in amounts:
-            child.observe(amount)
-        return
-    counts: dict[int, int] = {}
-    for amount in amounts:
-        index = bisect_left(bounds, amount)
-        counts[index] = counts.get(index, 0) + 1
-    total.inc(sum(amounts))
-    for index, count in counts.items():
-        buckets[index].inc(count)
+        merge = child.merge
+    except AttributeError:  # prometheus_client's.
+        child._sum.inc(total)  # noqa: SLF001
+        for bucket, count in zip(child._buckets, counts, strict=True):  # noqa: SLF001
+            bucket.inc(count)
+    else:
+        merge(counts, total)

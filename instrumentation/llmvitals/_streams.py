@@ -1,7 +1,8 @@
 """Streams keep what they are, and end exactly once, whatever ends them."""
 
 import weakref
-from collections.abc import AsyncGenerator, Generator, Mapping
+from bisect import bisect_left
+from collections.abc import AsyncGenerator, Callable, Generator, Mapping
 from dataclasses import dataclass, field
 from time import perf_counter
 from types import AsyncGeneratorType, GeneratorType
@@ -9,8 +10,11 @@ from typing import Any, Protocol, TypeVar, cast
 
 from llmvitals._proxy import proxy
 from llmvitals._recording import Recorder
+from llmvitals.catalogue import TIME_PER_OUTPUT_CHUNK
 
 T = TypeVar("T")
+
+_BOUNDS = TIME_PER_OUTPUT_CHUNK.buckets
 
 
 class Ending(Protocol):
@@ -26,44 +30,50 @@ class Ending(Protocol):
 class Watch:
     """Sees one stream's chunks and its end; the stream holds the only reference.
 
-    Times are collected here and recorded once at the end, so that a chunk costs an append.
+    Times are collected here and recorded once at the end, so that a chunk costs a count.
     """
 
     @dataclass(slots=True)
     class Times:
         first: float | None = None
-        gaps: list[float] = field(default_factory=list)
+        """When the first chunk came, and the last: readings of ``perf_counter``."""
+
+        last: float = 0.0
+
+        gaps: list[int] = field(default_factory=lambda: [0] * (len(_BOUNDS) + 1))
+        """How many chunks took how long after the one before, by bucket."""
+
         odd: dict[str, int] = field(default_factory=dict)
 
-    __slots__ = ("__weakref__", "_call", "_ended", "_kind", "_last", "_recorder", "_started", "owner", "times")
+    __slots__ = ("__weakref__", "_call", "_emptiable", "_ended", "_kind", "_recorder", "_usage", "owner", "times")
 
-    def __init__(self, call: Ending, started: float, recorder: Recorder) -> None:
+    def __init__(self, call: Ending, recorder: Recorder) -> None:
         self._call = call
-        self._started = started
         self._recorder = recorder
-        self._last: float | None = None
         self._kind: type | None = None
+        self._emptiable = False
+        self._usage: Callable[[Any], Any] | None = _attribute
         self._ended = False
         self.times = Watch.Times()
         self.owner: weakref.ref[Any] | None = None
         """The generator around the stream, if there is one."""
 
-    def chunk(self, chunk: object) -> None:
+    def chunk(self, chunk: Any) -> None:
         """See a chunk on its way to the consumer. Never raises."""
         now = perf_counter()
-        if self._last is None:
-            self.times.first = now - self._started
+        times = self.times
+        first = times.first is None
+        if first:
+            times.first = now
         else:
-            self.times.gaps.append(now - self._last)
-        self._last = now
+            times.gaps[bisect_left(_BOUNDS, now - times.last)] += 1
+        times.last = now
         try:
-            if type(chunk) is not self._kind or (self._kind in _EMPTIABLE and not chunk):
+            if type(chunk) is not self._kind or (self._emptiable and not chunk):
                 self._look_at(chunk)
-            if self._kind not in _TEXT:
-                # The first chunk names the model, the last one may bring the usage.
-                usage = chunk.get("usage") if isinstance(chunk, Mapping) else getattr(chunk, "usage", None)
-                if usage is not None or (self.times.first is not None and not self.times.gaps):
-                    self._call.read(chunk)
+            # The first chunk names the model, the last one may bring the usage.
+            if self._usage is not None and (first or self._usage(chunk) is not None):
+                self._call.read(chunk)
         except Exception as fault:  # noqa: BLE001 -- a chunk's own attributes may raise
             self._recorder.fault("streams", fault)
 
@@ -98,12 +108,23 @@ class Watch:
             odd = "empty"
         elif self._kind is None:
             self._kind = kind
+            self._emptiable = kind in _EMPTIABLE
+            self._usage = None if kind in _TEXT else _item if issubclass(kind, Mapping) else _attribute
             return
         elif kind in (bytes, bytearray):
             odd = "bytes"
         else:
             odd = "other"
+            self._call.read(chunk)
         self.times.odd[odd] = self.times.odd.get(odd, 0) + 1
+
+
+def _attribute(chunk: Any) -> Any:
+    return getattr(chunk, "usage", None)
+
+
+def _item(chunk: Mapping[str, Any]) -> Any:
+    return chunk.get("usage")
 
 
 _TEXT = frozenset({str, bytes, bytearray})

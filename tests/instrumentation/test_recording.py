@@ -1,12 +1,18 @@
 import logging
+import os
+import threading
 
 import pytest
-from prometheus_client import CollectorRegistry, Counter
+from prometheus_client import CollectorRegistry, Counter, generate_latest
+from prometheus_client.multiprocess import MultiProcessCollector
+from prometheus_client.openmetrics.exposition import generate_latest as generate_openmetrics
 from prometheus_client.parser import text_string_to_metric_families
+from prometheus_client.values import MultiProcessValue
 
 from llmvitals import catalogue
-from llmvitals._recording import Recorder, error_type, label_text, observe_many
-from llmvitals.exposition import encode
+from llmvitals._recording import Recorder, error_type, label_text, observe_counted
+from llmvitals._series import LOCK
+from llmvitals.exposition import encode, encode_openmetrics
 
 
 class Hostile:
@@ -188,15 +194,121 @@ def test_what_is_recorded_later_is_there_at_the_scrape(recorder):
     assert b'llmvitals_attempts_total{name="place",outcome="success"} 1.0' in encode(recorder.registry)
 
 
-def test_observing_many_is_observing_each(recorder):
-    """The batch lands in the same buckets, bounds included."""
-    amounts = [0.0, 0.1, 0.1000001, 0.25, 3.0, 60.0, 61.0, 1e9]
-    observe_many(recorder.child(catalogue.RETRY_WAIT, "place"), amounts)
-    one_by_one = Recorder(CollectorRegistry())
-    for amount in amounts:
-        one_by_one.child(catalogue.RETRY_WAIT, "place").observe(amount)
+def share_files(monkeypatch, folder):
+    """Be as in an application whose workers share their numbers through prometheus_client's files."""
+    monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(folder))
+    value_class = MultiProcessValue()
+    for module in ("llmvitals._recording", "prometheus_client.values"):
+        monkeypatch.setattr(f"{module}.ValueClass", value_class)
 
-    assert encode(one_by_one.registry) == encode(recorder.registry)
+
+def use_all_kinds(recorder):
+    recorder.child(catalogue.ATTEMPTS, 'a "place"', "success").inc(12345678)
+    recorder.child(catalogue.USER_PROFILES_CREATED).inc()
+    recorder.child(catalogue.POOL_PENDING_REQUESTS, "pool").inc(7)
+    recorder.child(catalogue.POOL_PENDING_REQUESTS, "pool").dec(2.5)
+    recorder.child(catalogue.CACHE_ENTRIES, "cache").set(True)
+    wait = recorder.child(catalogue.RETRY_WAIT, "place")
+    for amount in (0.0, 0.1, 0.1000001, 0.25, 3, 60.0, 61.0, 1e9):
+        wait.observe(amount)
+
+
+def test_our_own_series_show_what_prometheus_clients_would(recorder, no_created_series, monkeypatch, tmp_path):
+    """The same text, bounds included, from our encoder and from prometheus_client's; in both formats."""
+    use_all_kinds(recorder)
+    shown = encode(recorder.registry)
+    assert generate_latest(recorder.registry) == shown
+    assert generate_openmetrics(recorder.registry) == encode_openmetrics(recorder.registry)
+
+    share_files(monkeypatch, tmp_path)
+    by_prometheus_client = Recorder(CollectorRegistry())
+    use_all_kinds(by_prometheus_client)
+
+    assert generate_latest(by_prometheus_client.registry) == shown
+
+
+def test_workers_that_share_files_find_our_numbers_there(monkeypatch, tmp_path):
+    """An application in prometheus_client's many-worker mode sees ours as it sees its own."""
+    share_files(monkeypatch, tmp_path)
+    use_all_kinds(Recorder(CollectorRegistry()))
+    shared = CollectorRegistry()
+    MultiProcessCollector(shared, str(tmp_path))
+
+    assert 12345678 == shared.get_sample_value("llmvitals_attempts_total", {"name": 'a "place"', "outcome": "success"})
+    assert 8 == shared.get_sample_value("llmvitals_retry_wait_seconds_count", {"name": "place"})
+
+
+@pytest.mark.parametrize("shared", [False, True], ids=["ours", "prometheus_client's"])
+def test_observing_counted_is_observing_each(recorder, shared, monkeypatch, tmp_path):
+    """What was counted by bucket lands in the same buckets."""
+    for amount in (0.0, 0.0, 0.0, 0.75, 0.75, 60.75):
+        recorder.child(catalogue.RETRY_WAIT, "place").observe(amount)
+    if shared:
+        share_files(monkeypatch, tmp_path)
+    at_once = Recorder(CollectorRegistry())
+    observe_counted(at_once.child(catalogue.RETRY_WAIT, "place"), [3, 0, 0, 2, 0, 0, 0, 0, 0, 1], 62.25)
+
+    assert encode(recorder.registry) == encode(at_once.registry)
+
+
+def test_a_counter_only_goes_up(recorder):
+    """A mistake of ours must not look like a restart to Prometheus."""
+    with pytest.raises(ValueError, match="only goes up"):
+        recorder.child(catalogue.ATTEMPTS, "place", "success").inc(-1)
+
+
+def test_many_threads_lose_nothing(recorder):
+    """Increments of all of them add up."""
+    counter = recorder.child(catalogue.ATTEMPTS, "place", "success")
+    gauge = recorder.child(catalogue.OPERATIONS_IN_FLIGHT, "operation")
+    histogram = recorder.child(catalogue.RETRY_WAIT, "place")
+
+    def work():
+        for _ in range(2_000):
+            gauge.inc()
+            counter.inc()
+            histogram.observe(1.0)
+            observe_counted(histogram, [1, *([0] * 9)], 0.0)
+            gauge.dec()
+
+    threads = [threading.Thread(target=work) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert 16_000 == value(recorder, "llmvitals_attempts_total", name="place", outcome="success")
+    assert 32_000 == value(recorder, "llmvitals_retry_wait_seconds_count", name="place")
+    assert 16_000 == value(recorder, "llmvitals_retry_wait_seconds_sum", name="place")
+    assert 0 == value(recorder, "llmvitals_operations_in_flight", operation="operation")
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+@pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")
+def test_a_fork_in_the_middle_of_recording_leaves_a_child_that_records():
+    """The lock is nobody's in the child, whoever held it."""
+    recorder = Recorder(CollectorRegistry())
+    held, free = threading.Event(), threading.Event()
+
+    def hold():
+        with LOCK:
+            held.set()
+            free.wait(10)
+
+    holder = threading.Thread(target=hold)
+    holder.start()
+    held.wait(10)
+    threading.Timer(0.05, free.set).start()
+    child = os.fork()
+    if child == 0:
+        done = threading.Thread(target=recorder.child(catalogue.ATTEMPTS, "place", "success").inc)
+        done.start()
+        done.join(5)
+        os._exit(int(done.is_alive()))
+    _, status = os.waitpid(child, 0)
+    holder.join()
+
+    assert 0 == status
 
 
 def test_closing_frees_the_names():

@@ -10,6 +10,8 @@ from prometheus_client.openmetrics import exposition as openmetrics
 from prometheus_client.samples import Sample
 from prometheus_client.utils import floatToGoString
 
+from llmvitals._series import OwnMetric
+
 # --- Any collector ----------------------------------------------------------------------------------------------------
 
 # By name, label names and label values: it depends on nothing else, so all registries share it.
@@ -53,22 +55,25 @@ def trim(lines_written: int) -> None:
         _prefixes.clear()
 
 
-# --- prometheus_client's own metrics ----------------------------------------------------------------------------------
+# --- prometheus_client's metrics, and ours ----------------------------------------------------------------------------
 
 # Reading their values directly leaves out building a sample, a dict of labels and the text of "le" for every line, each
-# dearer than the line. It reads private attributes, stable since 2018: whatever looks different is left to collect().
+# dearer than the line. Of prometheus_client's it reads private attributes, stable since 2018: whatever looks different
+# is left to collect().
 _children: WeakKeyDictionary[Any, dict[tuple[str, ...], list[str]]] = WeakKeyDictionary()
 
 
 def read(metric: Any, *, exemplars: bool) -> tuple[Metric, list[str]] | None:
-    """Return a Counter, Gauge or Histogram as its family without samples and its lines.
+    """Return a Counter, Gauge or Histogram, prometheus_client's or ours, as its family without samples and its lines.
 
     None when only ``collect()`` can tell them; with *exemplars*, also when there are some.
     """
     kind = type(metric)
-    if kind not in (Counter, Gauge, Histogram) or ":" in metric._name:  # noqa: SLF001 -- OpenMetrics rewrites colons
+    if kind is OwnMetric:
+        series = metric.series()
+    elif kind not in (Counter, Gauge, Histogram) or ":" in metric._name:  # noqa: SLF001 -- OpenMetrics rewrites colons
         return None
-    if metric._labelnames:  # noqa: SLF001
+    elif metric._labelnames:  # noqa: SLF001
         with metric._lock:  # noqa: SLF001
             series = list(metric._metrics.items())  # noqa: SLF001
     else:
@@ -78,12 +83,13 @@ def read(metric: Any, *, exemplars: bool) -> tuple[Metric, list[str]] | None:
         kept.clear()
     output: list[str] = []
     for values, child in series:
-        amounts = _amounts(kind, child, exemplars)
+        amounts = child.amounts() if kind is OwnMetric else _amounts(kind, child, exemplars)
         if amounts is None:
             return None
         prefixes = kept.get(values)
         if prefixes is None:
-            prefixes = kept[values] = _child_prefixes(kind, metric, child, values)
+            own = metric.samples_of(values) if kind is OwnMetric else _samples(kind, metric, child, values)
+            prefixes = kept[values] = [make_prefix(name, labels) for name, labels in own]
         output += [f"{prefix}{number(amount)}\n" for prefix, amount in zip(prefixes, amounts, strict=True)]
     return metric.describe()[0], output
 
@@ -109,16 +115,11 @@ def _amounts(kind: type, child: Any, exemplars: bool) -> Iterable[float] | None:
     return amounts
 
 
-def _child_prefixes(kind: type, metric: Any, child: Any, values: tuple[str, ...]) -> list[str]:
+def _samples(kind: type, metric: Any, child: Any, values: tuple[str, ...]) -> list[tuple[str, dict[str, str]]]:
     name = metric._name  # noqa: SLF001
     labels = dict(zip(metric._labelnames, values, strict=True))  # noqa: SLF001
-    if kind is Gauge:
-        return [make_prefix(name, labels)]
-    if kind is Counter:
-        return [make_prefix(f"{name}_total", labels)]
-    bounds = child._upper_bounds  # noqa: SLF001
-    return [
-        *(make_prefix(f"{name}_bucket", {**labels, "le": number(bound)}) for bound in bounds),
-        make_prefix(f"{name}_count", labels),
-        make_prefix(f"{name}_sum", labels),
-    ]
+    if kind is Histogram:
+        bounds = child._upper_bounds  # noqa: SLF001
+        buckets = [(f"{name}_bucket", {**labels, "le": number(bound)}) for bound in bounds]
+        return [*buckets, (f"{name}_count", labels), (f"{name}_sum", labels)]
+    return [(name if kind is Gauge else f"{name}_total", labels)]
