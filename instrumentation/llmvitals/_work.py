@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from llmvitals._batches import Batcher
     from llmvitals._health import HealthCheck
     from llmvitals._loop import LoopWatch
+    from llmvitals._shutdown import Shutdown
     from llmvitals.agent import Reach
 
 Key = TypeVar("Key")
@@ -46,6 +47,7 @@ class Work:
         self._users: Users[Any] | None = None
         self._health_checks = HealthChecks(recorder)
         self._loops = LoopWatches(recorder)
+        self._shutdown: Shutdown | None = None
 
     # --- What it does ---------------------------------------------------------------------------------------------
 
@@ -167,3 +169,23 @@ class Work:
         Raises RuntimeError where no loop runs: call it inside of one. The second time gives the first watch.
         """
         return self._loops.watch(name=name)
+
+    # --- Its end --------------------------------------------------------------------------------------------------
+
+    def shutdown(self, *, timeout_seconds: float = 30.0, task_seconds: float = 5.0) -> "Shutdown":
+        """The orderly end, one in an application: what is registered there is closed in order; see `Shutdown`.
+
+        It takes *timeout_seconds* at most, of which background tasks get *task_seconds*. The first settings count.
+        Raises ValueError for times that are none.
+
+        ```python
+        shutdown = vitals.shutdown()
+        shutdown.register("database", database.close, priority=10)
+        shutdown.on_signals()  # or, at the end, shutdown.run() or await shutdown.arun()
+        ```
+        """
+        from llmvitals._shutdown import Shutdown
+
+        if self._shutdown is None:
+            self._shutdown = Shutdown(self.recorder, timeout_seconds=timeout_seconds, task_seconds=task_seconds)
+        return self._shutdown

@@ -36,4 +36,30 @@ MODULE_LAST_SUCCESS = Family(
     ("module",),
 )
 
+# --- The end ----------------------------------------------------------------------------------------------------------
+
+SHUTDOWN_IN_PROGRESS = Family("llmvitals_shutdown_in_progress", "gauge", "1 while the application shuts down.")
+SHUTDOWN_RESOURCES = Family(
+    "llmvitals_shutdown_resources",
+    "gauge",
+    "Resources registered to be closed at the end, and those that were then closed or failed to.",
+    ("state",),
+)
+SHUTDOWN_TASKS = Family(
+    "llmvitals_shutdown_tasks",
+    "gauge",
+    "Background tasks: pending now, and at the end finished, cancelled, or left because they heeded nothing.",
+    ("state",),
+)
+SHUTDOWN_CLOSE_DURATION = Family(
+    "llmvitals_shutdown_close_duration_seconds",
+    "histogram",
+    "Time to close a resource: success, error, timeout.",
+    ("resource", "outcome"),
+    OPERATION_BUCKETS,
+)
+SHUTDOWN_DURATION = Family(
+    "llmvitals_shutdown_duration_seconds", "gauge", "Duration of the whole shutdown; absent before it."
+)
+
 FAMILIES: tuple[Family, ...] = tuple(value for value in list(globals().values()) if isinstance(value, Family))
