@@ -333,8 +333,8 @@ def test_uninstrument_restores_exactly():
     methods += [(Completions, "parse"), (AsyncCompletions, "parse")]
     before = [vars(owner)[name] for owner, name in methods]
 
-    assert ("openai",) == llmvitals.instrument()
-    assert ("openai",) == llmvitals.instrument()
+    assert "openai" in llmvitals.instrument()
+    assert "openai" in llmvitals.instrument()
     during = [vars(owner)[name] for owner, name in methods]
     llmvitals.uninstrument()
     llmvitals.uninstrument()

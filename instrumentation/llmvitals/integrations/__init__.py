@@ -1,21 +1,47 @@
-"""Integrations with the libraries that LLM applications call: one file each, imported only when it is switched on."""
+"""Integrations with the libraries that LLM applications use: one file each, imported when the application imports its
+library, never before.
+"""
 
+import importlib
 import importlib.util
 import logging
+import sys
 import threading
 from collections.abc import Mapping
+from functools import partial
+from typing import Any
 
 from llmvitals._vitals import Vitals
+from llmvitals.integrations._imports import AfterImport
+from llmvitals.integrations._session import Session, Target
 
 log = logging.getLogger("llmvitals")
 
+# Each library's name, the module whose import shows that it is used, and our file for it.
+_LIBRARIES = (
+    ("openai", "openai", "_openai"),
+    ("httpx", "httpx", "_httpx"),
+    ("httpx2", "httpx2", "_httpx"),
+    ("urllib3", "urllib3.connectionpool", "_urllib3"),
+    ("stamina", "stamina", "_stamina"),
+)
+
+# What an application puts in place itself, and where it lives.
+_OFFERED: dict[str, str] = {}
+
+__all__ = ["instrument", "uninstrument"]
+
 _lock = threading.Lock()
+_target = Target()
+_after_import = AfterImport()
+_sessions: dict[str, Session] = {}
 
 
 def instrument(vitals: Vitals | None = None, *, providers: Mapping[str, str] | None = None) -> tuple[str, ...]:
-    """Watch every supported library that is installed: the ``openai`` SDK.
+    """Watch every supported library that is installed; `docs/integrations.md` lists them.
 
-    A second time only changes where and under which names it is recorded. Never raises.
+    One that is not imported yet is watched from its import on. A second time only changes where and under which names
+    it is recorded. Never raises.
 
     Args:
         vitals: Where to record; the one that `llmvitals.start` made last, when None.
@@ -23,26 +49,62 @@ def instrument(vitals: Vitals | None = None, *, providers: Mapping[str, str] | N
             instance ``{"127.0.0.1:5001": "koboldcpp"}``.
 
     Returns:
-        The names of the libraries that are watched now.
+        The names of the libraries that are watched now, or will be when they are imported.
     """
-    watched = []
     with _lock:
-        if importlib.util.find_spec("openai") is not None:
-            try:
-                from llmvitals.integrations import _openai  # noqa: PLC0415 -- costs an import of the SDK
-
-                _openai.instrument(vitals, providers or {})
-                watched.append("openai")
-            except Exception as error:  # noqa: BLE001 -- an SDK that looks different is left alone
-                log.warning("llmvitals: the openai SDK is not watched: %s: %s", type(error).__name__, error)
-    return tuple(watched)
+        _target.vitals, _target.providers = vitals, dict(providers or {})
+        return tuple(library for library, module, file in _LIBRARIES if _watch(library, module, file))
 
 
 def uninstrument() -> None:
     """Put every library back exactly as it was. Streams that are still open are watched to their end."""
-    import sys  # noqa: PLC0415
-
     with _lock:
-        module = sys.modules.get("llmvitals.integrations._openai")
-        if module is not None:
-            module.uninstrument()
+        _after_import.stop()
+        for library in tuple(_sessions):
+            session = _sessions.pop(library)
+            try:
+                session.close()
+            except Exception as error:  # noqa: BLE001 -- the others are put back all the same
+                log.warning("llmvitals: %s is not put back: %s: %s", library, type(error).__name__, error)
+
+
+def _watch(library: str, module: str, file: str) -> bool:
+    if library in _sessions:
+        if library == "openai" and (sdk := sys.modules.get(f"{__name__}.{file}")) is not None:
+            sdk.instrument(_target.vitals, _target.providers)
+        return True
+    try:
+        if importlib.util.find_spec(module.partition(".")[0]) is None:
+            return False
+    except ValueError:  # A stand-in in sys.modules without a spec.
+        return False
+    session = _sessions[library] = Session(library, _target)
+    if module in sys.modules:
+        return _install(session, file)
+    _after_import.wait(module, partial(_install, session, file))
+    return True
+
+
+def _install(session: Session, file: str) -> bool:
+    """Patch the library; when that fails, put back what was patched and leave it alone."""
+    try:
+        integration = importlib.import_module(f"{__name__}.{file}")
+        if session.library == "openai":  # It keeps sessions of its own.
+            integration.instrument(_target.vitals, _target.providers)
+            session.undo_with(integration.uninstrument)
+        else:
+            integration.install(session)
+    except Exception as error:  # noqa: BLE001 -- a library that looks different is left alone
+        log.warning("llmvitals: %s is not watched: %s: %s", session.library, type(error).__name__, error)
+        session.close()
+        _sessions.pop(session.library, None)
+        return False
+    if not session.on:  # Another thread called uninstrument() meanwhile.
+        session.close()
+    return True
+
+
+def __getattr__(name: str) -> Any:
+    if name in _OFFERED:
+        return getattr(importlib.import_module(f"{__name__}.{_OFFERED[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
