@@ -25,6 +25,10 @@ def main(arguments: list[str] | None = None) -> int:
     except (SettingsError, PortsTakenError, ToolMissingError, SupervisorError, UnhealthyError) as trouble:
         error(str(trouble))
         return 1
+    except OSError as trouble:
+        # Of files: what talks to servers tells its own. Such as a folder that is read-only, or belongs to another user.
+        error(f"{trouble.filename or 'The system'}: {trouble.strerror or trouble}")
+        return 1
     except KeyboardInterrupt:
         error("Interrupted. What was started goes on; `make down` stops it.")
         return 130
@@ -65,6 +69,11 @@ def _start(settings: Settings, terminal: Terminal) -> str:
     return "native processes under supervisor"
 
 
+def _place(options: argparse.Namespace) -> Settings:
+    """Where the stack is, and nothing of `.env`: a mistake in it must not keep anybody from stopping what runs."""
+    return Settings(options.root, {})
+
+
 def _addresses(settings: Settings) -> list[tuple[str, str]]:
     return [
         ("Dashboards", settings.url("GRAFANA")),
@@ -79,7 +88,7 @@ def _addresses(settings: Settings) -> list[tuple[str, str]]:
 
 
 def _down(options: argparse.Namespace, terminal: Terminal) -> int:
-    settings = load(options.root)
+    settings = _place(options)
     with terminal.step("stopping"):
         processes, containers = native.down(settings), compose.down(settings)
     if processes:
@@ -92,7 +101,7 @@ def _down(options: argparse.Namespace, terminal: Terminal) -> int:
 
 
 def _status(options: argparse.Namespace, terminal: Terminal) -> int:
-    settings = load(options.root)
+    settings = _place(options)
     if states := native.states(settings):
         terminal.table(("program", "state"), states.items())
         return 0 if all(state == "RUNNING" for state in states.values()) else 1
@@ -106,7 +115,7 @@ def _status(options: argparse.Namespace, terminal: Terminal) -> int:
 
 
 def _logs(options: argparse.Namespace, terminal: Terminal) -> int:
-    settings = load(options.root)
+    settings = _place(options)
     if not native.states(settings) and compose.running(settings):
         command = [*compose.command(), "logs", "--follow", "--tail", "50", *filter(None, [options.program])]
         os.execvp(command[0], command)  # noqa: S606 -- as above

@@ -62,7 +62,8 @@ def _program(program: Program, run: Path) -> str:
         stopasgroup="true",
         killasgroup="true",
         redirect_stderr="true",
-        stdout_logfile=run / "logs" / f"{program.name}.log",
+        # supervisord expands this one twice.
+        stdout_logfile=str(run / "logs" / f"{program.name}.log").replace("%", "%%"),
         stdout_logfile_maxbytes="10MB",
         stdout_logfile_backups=2,
         environment=",".join(f'{key}="{value}"' for key, value in sorted(environment.items())),

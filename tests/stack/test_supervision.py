@@ -14,8 +14,10 @@ SLEEPER = (sys.executable, "-c", "import time; print('100 % awake', flush=True);
 
 @pytest.fixture(name="run")
 def _run(tmp_path):
-    (tmp_path / "logs").mkdir()
-    return tmp_path
+    # Such as a person may have: with a space, a quote, and supervisord's own sign for expansion.
+    folder = tmp_path / "it's 100 %s"
+    (folder / "logs").mkdir(parents=True)
+    return folder
 
 
 @pytest.fixture(name="supervisor")

@@ -50,8 +50,8 @@ def _users_pile_up(apis: Apis) -> str:
 
 
 def _memory_growth(apis: Apis) -> str:
-    apis.companion("/demo/memory", {"mebibytes": 256})
-    return "256 MiB of attachments are kept"
+    apis.companion("/demo/memory", {"mebibytes": 160})
+    return "160 MiB of attachments are kept"
 
 
 def _memory_ready(apis: Apis) -> str | None:

@@ -1,0 +1,28 @@
+"""What the commands say when something is in their way."""
+
+import pytest
+
+from llmvitals_stack.__main__ import main
+
+
+@pytest.fixture(name="checkout")
+def _checkout(tmp_path):
+    (tmp_path / ".env.example").write_text("LLMVITALS_GRAFANA_PORT=3000\n")
+    return tmp_path
+
+
+@pytest.mark.parametrize(("command", "code", "said"), [("down", 0, "Nothing ran."), ("status", 3, "Nothing runs")])
+def test_a_mistake_in_the_settings_keeps_nobody_from_stopping(checkout, capsys, command, code, said):
+    """`down` and `status` need nothing of `.env`."""
+    (checkout / ".env").write_text("LLMVITALS_GRAFANA_PORT=much\njunk\n")
+
+    assert code == main(["--root", str(checkout), command])
+    assert said in capsys.readouterr().out
+
+
+def test_a_file_that_cannot_be_used_is_told_without_a_traceback(checkout, capsys):
+    """The message names the file and the system's reason."""
+    (checkout / ".env").mkdir()
+
+    assert 1 == main(["--root", str(checkout), "up"])
+    assert f"{checkout / '.env'}: Is a directory" in capsys.readouterr().err
