@@ -174,6 +174,7 @@ def _traffic() -> list[Panel]:
             [Query(total(by_type, "gen_ai_provider_name", "error_type"), "{{gen_ai_provider_name}} {{error_type}}")],
             unit="reqps",
             stacked=True,
+            soft_high=0.1,
             no_value="No errors",
         ),
         timeseries(
