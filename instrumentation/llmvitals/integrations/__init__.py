@@ -20,6 +20,7 @@ log = logging.getLogger("llmvitals")
 # Each library's name, the module whose import shows that it is used, and our file for it.
 _LIBRARIES = (
     ("openai", "openai", "_openai"),
+    ("anthropic", "anthropic", "_anthropic"),
     ("httpx", "httpx", "_httpx"),
     ("httpx2", "httpx2", "_httpx"),
     ("urllib3", "urllib3.connectionpool", "_urllib3"),
