@@ -83,15 +83,17 @@ $(BIN)/python:
 	@$(PYTHON) -m venv $(VENV) \
 		|| { echo "No virtual environment could be made. On Debian and Ubuntu: apt-get install python3-venv"; exit 1; }
 
+NO_PACKAGES = echo "The Python packages could not be installed; pip says why, above. Without a network, name a mirror in PIP_INDEX_URL."
+
 $(VENV)/.runtime: $(BIN)/python constraints.txt pyproject.toml
 	@test -e $(VENV)/.dev || { echo "Installing the Python packages (about half a minute) ..."; \
-		$(PIP) install --quiet --require-hashes -r constraints.txt; }
+		$(PIP) install --quiet --require-hashes -r constraints.txt || { $(NO_PACKAGES); exit 1; }; }
 	@$(PIP) install --quiet --no-deps --no-build-isolation --editable .
 	@touch $@
 
 $(VENV)/.dev: $(BIN)/python constraints-dev.txt pyproject.toml
 	@echo "Installing the development packages (about half a minute) ..."
-	@$(PIP) install --quiet --require-hashes -r constraints-dev.txt
+	@$(PIP) install --quiet --require-hashes -r constraints-dev.txt || { $(NO_PACKAGES); exit 1; }
 	@$(PIP) install --quiet --no-deps --no-build-isolation --editable .
 	@touch $@
 

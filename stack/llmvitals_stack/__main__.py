@@ -41,7 +41,8 @@ def _up(options: argparse.Namespace, terminal: Terminal) -> int:
     how = _start(settings, terminal)
     terminal.say("")
     terminal.say(f"[bold]llmvitals runs[/] ({how}).")
-    terminal.table(("", "address"), _addresses(settings))
+    shown = native.states(settings).keys()
+    terminal.table(("", "address"), _addresses(settings, dashboards=not shown or bool(shown & {"grafana", "viewer"})))
     if made_token:
         terminal.say("")
         terminal.say("The console's admin token, shown this once (it is kept in .env):")
@@ -74,9 +75,9 @@ def _place(options: argparse.Namespace) -> Settings:
     return Settings(options.root, {})
 
 
-def _addresses(settings: Settings) -> list[tuple[str, str]]:
+def _addresses(settings: Settings, *, dashboards: bool) -> list[tuple[str, str]]:
     return [
-        ("Dashboards", settings.url("GRAFANA")),
+        *([("Dashboards", settings.url("GRAFANA"))] if dashboards else []),
         ("Remediation console", settings.url("REMEDIATION")),
         ("Prometheus", settings.url("PROMETHEUS")),
         ("Alertmanager", settings.url("ALERTMANAGER")),
