@@ -98,8 +98,8 @@ class Call:
         if self._started:
             # An end of the last run that still waits to be recorded must not end this one.
             self._recorder.drain()
-        self._response_model, self._input_tokens, self._output_tokens = "", None, None
-        self._watch = self._dropped = None
+            self._response_model, self._input_tokens, self._output_tokens = "", None, None
+            self._watch = self._dropped = None
         self._started = perf_counter()
         self._open.append(None)
         self._in_flight = self._recorder.child(catalogue.CALLS_IN_FLIGHT, self.operation, self.provider, self.model)
@@ -108,8 +108,9 @@ class Call:
 
     def finish(self, error: BaseException | None = None) -> None:
         """End the call, with the *error* that ended it if there was one. The second time does nothing."""
-        watch = self._watch() if self._watch is not None else None
-        if watch is not None:
+        if self._watch is None:
+            self.end(perf_counter(), error, None, None)
+        elif (watch := self._watch()) is not None:
             watch.end(error)
         elif self._dropped is not None:
             # A loop over the stream was left inside the block; if by an error, that is what ended it.
@@ -149,7 +150,7 @@ class Call:
 
     def read(self, reply: object) -> None:
         """Take model and token usage out of a reply or chunk in OpenAI's shape, as far as it has them."""
-        with self._recorder.guard("calls"):
+        try:
             model = _field(reply, "model")
             if isinstance(model, str) and model:
                 self._response_model = model
@@ -159,6 +160,8 @@ class Call:
                     input_tokens=_count(usage, "prompt_tokens", "input_tokens"),
                     output_tokens=_count(usage, "completion_tokens", "output_tokens"),
                 )
+        except Exception as fault:  # noqa: BLE001 -- a reply of any kind
+            self._recorder.fault("calls", fault)
 
     def stream(self, source: T) -> T:
         """Watch *source* and return it as what it is.
@@ -270,20 +273,42 @@ class Call:
         )
 
     def _record(self, now: float, error: BaseException | None, reason: str | None, times: "Watch.Times | None") -> None:
-        child = self._recorder.child
         self._in_flight.dec()
-        call = (self.operation, self.provider, self.model)
-        base = (*call, self._response_model, self.server_address, self.server_port)
-        child(catalogue.CALL_DURATION, *base, error_type(error)).observe(now - self._started)
-        if self._input_tokens is not None:
-            child(catalogue.TOKEN_USAGE, *base, "input").observe(self._input_tokens)
-        if self._output_tokens is not None:
-            child(catalogue.TOKEN_USAGE, *base, "output").observe(self._output_tokens)
-        if self._input_tokens is None and self._output_tokens is None and error is None:
+        recorder, tokens_in, tokens_out = self._recorder, self._input_tokens, self._output_tokens
+        base = (
+            self.operation,
+            self.provider,
+            self.model,
+            self._response_model,
+            self.server_address,
+            self.server_port,
+        )
+        ended = "" if error is None else error_type(error)
+        try:
+            children = recorder.kept[base, ended, tokens_in is None, tokens_out is None]
+        except Exception:  # noqa: BLE001 -- new ones mostly; else a label whose own __hash__ or __eq__ raises
+            wanted = [(catalogue.CALL_DURATION, (*base, ended))]
+            if tokens_in is not None:
+                wanted.append((catalogue.TOKEN_USAGE, (*base, "input")))
+            if tokens_out is not None:
+                wanted.append((catalogue.TOKEN_USAGE, (*base, "output")))
+            children = recorder.keep((base, ended, tokens_in is None, tokens_out is None), *wanted)
+        children[0].observe(now - self._started)
+        if tokens_in is not None:
+            children[1].observe(tokens_in)
+        if tokens_out is not None:
+            children[-1].observe(tokens_out)
+        if tokens_in is None and tokens_out is None and error is None:
             streamed = "false" if times is None else "true"
-            child(catalogue.USAGE_MISSING, self.provider, self.model, streamed).inc()
-        if times is None:
-            return
+            recorder.child(catalogue.USAGE_MISSING, self.provider, self.model, streamed).inc()
+        if times is not None:
+            self._record_stream(base, error, reason, times)
+
+    def _record_stream(
+        self, base: tuple[str, ...], error: BaseException | None, reason: str | None, times: "Watch.Times"
+    ) -> None:
+        child = self._recorder.child
+        call = base[:3]
         child(catalogue.STREAM_ENDS, *call, reason or end_reason(error)).inc()
         if times.first is not None:
             child(catalogue.TIME_TO_FIRST_CHUNK, *base).observe(times.first - self._started)
@@ -302,7 +327,9 @@ def _take(call: Call, reply: T) -> T:
 
 
 def _field(reply: object, name: str) -> Any:
-    return reply.get(name) if isinstance(reply, Mapping) else getattr(reply, name, None)
+    # The check for a Mapping costs more than all the rest; most replies are objects.
+    value = None if isinstance(reply, dict) else getattr(reply, name, None)
+    return reply.get(name) if value is None and isinstance(reply, Mapping) else value
 
 
 def _count(usage: object, *names: str) -> int | None:

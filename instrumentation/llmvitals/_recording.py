@@ -4,6 +4,7 @@ Everything here keeps one promise: the application never sees a fault of ours.
 """
 
 import logging
+import operator
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -49,6 +50,9 @@ class Recorder:
         self.registry = registry
         self._label_sets = label_sets
         self._series: dict[str, _Series] = {}
+        self.kept: dict[tuple[Any, ...], tuple[Any, ...]] = {}
+        """What `keep` has kept, for those who look before they ask."""
+
         self._told: set[str] = set()
         self._later: deque[Callable[[], None]] = deque()
         self._looks: list[Callable[[], None]] = []
@@ -67,11 +71,25 @@ class Recorder:
         except Exception:  # noqa: BLE001 -- a new set mostly; else a value whose own __hash__ or __eq__ raises
             return self._admit_or_nowhere(family, values)
 
+    def keep(self, key: tuple[Any, ...], *wanted: tuple[Family, tuple[str, ...]]) -> tuple[Any, ...]:
+        """Return the series of all *wanted* families and label values, and keep them in ``kept`` under *key*.
+
+        A hot path finds them there by one look, and must ask again when it does not: none is kept that is over the cap,
+        because each recording into ``other`` is told.
+        """
+        children = tuple(self.child(family, *texts) for family, texts in wanted)
+        with self.guard("registry"), LOCK:
+            admitted = [self._series[family.name].children.get(texts) for family, texts in wanted]
+            if len(self.kept) < self._label_sets and all(map(operator.is_, admitted, children)):
+                self.kept[key] = children
+        return children
+
     def forget(self, family: Family, *values: str) -> None:
         """Take one series off ``/metrics``: what it spoke of is gone."""
         with self.guard("registry"), LOCK:
             series = self._series.get(family.name)
             texts = tuple(map(label_text, values))
+            self.kept.clear()
             if series is not None and series.children.pop(texts, None) is not None and texts:
                 series.metric.remove(*texts)
 
@@ -149,6 +167,7 @@ class Recorder:
         with LOCK:
             metrics = [self._drain, *(series.metric for series in self._series.values() if series.metric is not None)]
             self._series.clear()
+            self.kept.clear()
         for metric in metrics:
             try:
                 self.registry.unregister(metric)

@@ -340,3 +340,43 @@ class ResponseError(Exception):
 def test_errors_are_named_by_status_or_class(error, named):
     """Never by their text, which has no end of values."""
     assert named == error_type(error)
+
+
+TWO = ((catalogue.ATTEMPTS, ("place", "success")), (catalogue.RETRY_WAIT, ("place",)))
+
+
+def test_kept_series_are_found_by_one_look(recorder):
+    """They are the very ones that their families' names and labels give."""
+    kept = recorder.keep("key", *TWO)
+
+    assert kept is recorder.kept["key"]
+    assert list(kept) == [recorder.child(family, *texts) for family, texts in TWO]
+
+
+def test_nothing_is_kept_that_folds(recorder):
+    """Each recording into "other" is told, so it must be asked for each time."""
+    for number in range(10):
+        recorder.child(catalogue.RETRY_WAIT, f"place-{number}")
+
+    for _ in range(3):
+        recorder.keep("key", *TWO)[1].observe(1)
+
+    assert {} == recorder.kept
+    assert 3 == value(recorder, "llmvitals_label_values_dropped_total", metric="llmvitals_retry_wait_seconds")
+    assert 3 == value(recorder, "llmvitals_retry_wait_seconds_sum", name="other")
+
+
+def test_what_is_forgotten_is_kept_no_longer(recorder):
+    """Nothing is recorded into a series that no scrape shows."""
+    recorder.keep("key", *TWO)
+    recorder.forget(*TWO[0][:1], *TWO[0][1])
+
+    assert {} == recorder.kept
+
+
+def test_keys_are_not_kept_without_end(recorder):
+    """As many as a family has label sets."""
+    for number in range(1000):
+        recorder.keep(("key", number), *TWO)
+
+    assert 10 == len(recorder.kept)

@@ -31,6 +31,11 @@ _PROVIDERS = {
 }
 
 
+# Clients are made for good; one that is made per request brings a new URL each time.
+_SERVERS_KEPT = 256
+
+_STREAMS = (openai.Stream, openai.AsyncStream)
+
 _METHODS = (
     (chat.completions.Completions, "create", "chat"),
     (chat.completions.Completions, "parse", "chat"),
@@ -53,6 +58,8 @@ class _Session:
     providers: Mapping[str, str]
     on: bool = True
     patched: list[tuple[type, str, Any, Any]] = field(default_factory=list)
+    servers: dict[int, tuple[Any, tuple[str, str, str]]] = field(default_factory=dict)
+    """What is known of a base URL, by its id; the URL itself is kept with it, so that the id stays its own."""
 
     def recording_to(self) -> Vitals | None:
         return (self.vitals or current()) if self.on else None
@@ -66,7 +73,8 @@ _originals: "weakref.WeakKeyDictionary[Callable[..., Any], Callable[..., Any]]" 
 
 def instrument(vitals: Vitals | None, providers: Mapping[str, str]) -> None:
     if _sessions:
-        _sessions[-1].vitals, _sessions[-1].providers = vitals, dict(providers)
+        session = _sessions[-1]
+        session.vitals, session.providers, session.servers = vitals, dict(providers), {}
         return
     session = _Session(vitals, dict(providers))
     for owner, name, operation in _METHODS:
@@ -146,19 +154,35 @@ def _begin(session: _Session, resource: Any, operation: str, kwargs: Mapping[str
         outer = active_call()
         if outer is not None and outer.operation == operation:
             return _Seen(outer, vitals, own=False)
-        url = resource._client.base_url  # noqa: SLF001 -- the resource has no public way to its client
-        port = str(url.port or (80 if url.scheme == "http" else 443))
-        call = vitals.call(
-            provider=_provider(session.providers, url.host, port),
+        provider, host, port = _server(session, resource._client)  # noqa: SLF001 -- there is no public way to it
+        call = Call(
+            vitals.recorder,
+            provider=provider,
             model=str(kwargs.get("model", "")),
             operation=operation,
-            server_address=url.host,
+            server_address=host,
             server_port=port,
         )
         return _Seen(call.start(), vitals, own=True)
     except Exception as fault:  # noqa: BLE001 -- an unwatched call is better than none
         vitals.recorder.fault("openai", fault)
         return None
+
+
+def _server(session: _Session, client: Any) -> tuple[str, str, str]:
+    """Return provider, host and port that *client* asks now."""
+    try:
+        url = client._base_url  # noqa: SLF001 -- the property of the same name imports a module each time
+    except AttributeError:
+        url = client.base_url
+    servers = session.servers
+    known = servers.get(id(url))
+    if known is None:
+        port = str(url.port or (80 if url.scheme == "http" else 443))
+        if len(servers) >= _SERVERS_KEPT:
+            servers.clear()
+        known = servers[id(url)] = (url, (_provider(session.providers, url.host, port), url.host, port))
+    return known[1]
 
 
 def _provider(names: Mapping[str, str], host: str, port: str) -> str:
@@ -184,7 +208,7 @@ class _Seen:
 
     def replied(self, reply: Any) -> Any:
         try:
-            if isinstance(reply, (openai.Stream, openai.AsyncStream)):
+            if isinstance(reply, _STREAMS):
                 return self._watched(reply)
             self._call.read(reply)
         except Exception as fault:  # noqa: BLE001 -- the reply is the application's, whatever we make of it
