@@ -25,6 +25,9 @@ _LIBRARIES = (
     ("httpx2", "httpx2", "_httpx"),
     ("urllib3", "urllib3.connectionpool", "_urllib3"),
     ("stamina", "stamina", "_stamina"),
+    ("sqlalchemy", "sqlalchemy", "_sqlalchemy"),
+    ("aiosqlite", "aiosqlite", "_aiosqlite"),
+    ("redis", "redis", "_redis"),
 )
 
 # What an application puts in place itself, and where it lives.

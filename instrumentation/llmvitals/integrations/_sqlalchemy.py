@@ -1,0 +1,127 @@
+"""SQLAlchemy's connection pools, sync and async: connections, the wait for one, and how long it is kept.
+
+A pool goes by the name that the application gave it, ``create_engine(..., pool_logging_name="main")``; those without
+one are together ``sqlalchemy``. Only pools that can be full (QueuePool and its kin) have numbers.
+"""
+
+import functools
+import threading
+import weakref
+from collections import defaultdict
+from collections.abc import Callable
+from time import perf_counter
+from typing import Any
+
+from sqlalchemy import event
+from sqlalchemy.pool import Pool
+
+from llmvitals import catalogue
+from llmvitals._recording import Recorder
+from llmvitals.integrations._session import Session
+
+_CHECKED_OUT = "llmvitals.checked_out"
+
+
+def install(session: Session) -> None:
+    pools = _Pools(session)
+    session.patch(Pool, "connect", functools.partial(_wrap, session, pools))
+
+    def checkout(connection: Any, record: Any, proxy: Any) -> None:  # noqa: ARG001 -- as the event calls it
+        record.info[_CHECKED_OUT] = (_name(proxy._pool), perf_counter())  # noqa: SLF001 -- nothing public leads there
+
+    def checkin(connection: Any, record: Any) -> None:  # noqa: ARG001
+        taken = record.info.pop(_CHECKED_OUT, None)
+        vitals = session.vitals
+        if vitals is not None and taken is not None:
+            vitals.recorder.child(catalogue.DB_CONNECTION_USE, taken[0]).observe(perf_counter() - taken[1])
+
+    for name, listener in (("checkout", checkout), ("checkin", checkin)):
+        guarded = _guarded(session, listener)
+        event.listen(Pool, name, guarded)
+        session.undo_with(functools.partial(event.remove, Pool, name, guarded))
+
+
+def _guarded(session: Session, listener: Callable[..., None]) -> Callable[..., None]:
+    def listen(*args: Any) -> None:
+        try:
+            listener(*args)
+        except Exception as fault:  # noqa: BLE001 -- an error here would fail the checkout
+            vitals = session.vitals
+            if vitals is not None:
+                vitals.recorder.fault("sqlalchemy", fault)
+
+    return listen
+
+
+def _wrap(session: Session, pools: "_Pools", original: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(original)
+    def connect(self: Any) -> Any:
+        vitals = session.vitals
+        if vitals is None or not hasattr(self, "checkedout"):
+            return original(self)
+        name, child = _name(self), vitals.recorder.child
+        pending, wait = child(catalogue.POOL_PENDING_REQUESTS, name), child(catalogue.POOL_WAIT, name)
+        started = perf_counter()
+        pending.inc()
+        try:
+            return original(self)
+        finally:
+            pending.dec()
+            wait.observe(perf_counter() - started)
+            with vitals.recorder.guard("sqlalchemy"):
+                pools.saw(vitals.recorder, self)
+
+    return connect
+
+
+def _name(pool: Any) -> str:
+    return getattr(pool, "logging_name", None) or "sqlalchemy"
+
+
+class _Pools:
+    """The pools that somebody has taken a connection from, read when they are scraped."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._pools: weakref.WeakSet[Any] = weakref.WeakSet()
+        self._shown: weakref.WeakKeyDictionary[Recorder, set[str]] = weakref.WeakKeyDictionary()
+        self._lock = threading.Lock()
+        session.undo_with(self._forget)
+
+    def saw(self, recorder: Recorder, pool: Any) -> None:
+        with self._lock:
+            new = pool not in self._pools
+            self._pools.add(pool)
+        if new or recorder not in self._shown:
+            self._session.look_at_scrape(recorder, self._look)
+            self._look(recorder)
+
+    def _look(self, recorder: Recorder) -> None:
+        with self._lock:
+            pools = list(self._pools)
+        # Those whose pools are gone show zeros: their engines are likely to come back.
+        numbers: dict[str, list[int]] = defaultdict(lambda: [0, 0, 0])
+        numbers.update({name: [0, 0, 0] for name in self._shown.get(recorder, ())})
+        unlimited = set()
+        for pool in pools:
+            name = _name(pool)
+            numbers[name][0] += pool.checkedout()
+            numbers[name][1] += pool.checkedin()
+            overflow = pool._max_overflow  # noqa: SLF001 -- the limit is not public
+            if overflow < 0:
+                unlimited.add(name)
+            numbers[name][2] += pool.size() + overflow
+        for name, (used, idle, limit) in numbers.items():
+            recorder.child(catalogue.POOL_CONNECTIONS, name, "used").set(used)
+            recorder.child(catalogue.POOL_CONNECTIONS, name, "idle").set(idle)
+            if limit and name not in unlimited:
+                recorder.child(catalogue.POOL_MAX_CONNECTIONS, name).set(limit)
+        self._shown[recorder] = set(numbers)
+
+    def _forget(self) -> None:
+        for recorder, names in list(self._shown.items()):
+            for name in names:
+                for state in ("used", "idle"):
+                    recorder.forget(catalogue.POOL_CONNECTIONS, name, state)
+                recorder.forget(catalogue.POOL_MAX_CONNECTIONS, name)
+                recorder.forget(catalogue.POOL_PENDING_REQUESTS, name)
