@@ -9,11 +9,16 @@ import sys
 import threading
 from collections.abc import Mapping
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from llmvitals._vitals import Vitals
 from llmvitals.integrations._imports import AfterImport
 from llmvitals.integrations._session import Session, Target
+
+if TYPE_CHECKING:
+    from llmvitals.integrations._asgi import ASGIMiddleware
+    from llmvitals.integrations._caches import watch_lru_cache
+    from llmvitals.integrations._wsgi import WSGIMiddleware
 
 log = logging.getLogger("llmvitals")
 
@@ -28,12 +33,14 @@ _LIBRARIES = (
     ("sqlalchemy", "sqlalchemy", "_sqlalchemy"),
     ("aiosqlite", "aiosqlite", "_aiosqlite"),
     ("redis", "redis", "_redis"),
+    ("aiocache", "aiocache", "_aiocache"),
+    ("starlette", "starlette.applications", "_starlette"),
 )
 
 # What an application puts in place itself, and where it lives.
-_OFFERED: dict[str, str] = {}
+_OFFERED = {"ASGIMiddleware": "_asgi", "WSGIMiddleware": "_wsgi", "watch_lru_cache": "_caches"}
 
-__all__ = ["instrument", "uninstrument"]
+__all__ = ["ASGIMiddleware", "WSGIMiddleware", "instrument", "uninstrument", "watch_lru_cache"]
 
 _lock = threading.Lock()
 _target = Target()
