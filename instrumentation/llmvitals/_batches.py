@@ -44,7 +44,8 @@ class Batcher(Generic[Item]):
         self._timer: asyncio.TimerHandle | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._in_order: asyncio.Lock | None = None
-        self._flushes: set[asyncio.Task[None]] = set()
+        # With the batch of each, and since when it is being handed over.
+        self._flushes: dict[asyncio.Task[None], _Flush[Item]] = {}
         self._closed = False
         recorder.child(catalogue.BATCH_QUEUE_DEPTH, name).set(0)
 
@@ -105,13 +106,44 @@ class Batcher(Generic[Item]):
         while self._flushes:
             await asyncio.gather(*self._flushes, return_exceptions=True)
 
+    def release_stuck(self, older_than_seconds: float = 30.0) -> int:
+        """Cancel flushes that run for longer than that, flush what waits for longer; how many items it was about.
+
+        The waiters of a cancelled flush get TimeoutError. Call it in a thread: it waits for the loop, 5 s at most.
+        """
+        loop = self._loop
+        if loop is None:
+            return 0
+        if loop.is_closed():
+            left, self._waiting = len(self._waiting), []
+            self._show_depth()
+            return left
+        return asyncio.run_coroutine_threadsafe(self._release_stuck(older_than_seconds), loop).result(5.0)
+
+    async def _release_stuck(self, seconds: float) -> int:
+        before, released = self._clock() - seconds, 0
+        for task, flush in list(self._flushes.items()):
+            if flush.since is None or flush.since >= before:
+                continue
+            for waiting in flush.batch:
+                if not waiting.flushed.done():
+                    waiting.flushed.set_exception(
+                        TimeoutError(f"a flush of batcher {self.name!r} was stuck for more than {seconds:g} s")
+                    )
+                    released += 1
+            task.cancel()
+        waits = sum(waiting.since < before for waiting in self._waiting)
+        if waits:
+            self._start_flush("time")
+        return released + waits
+
     def _bind(self) -> asyncio.AbstractEventLoop:
         loop = asyncio.get_running_loop()
         if loop is not self._loop:
             if self._loop is not None and not self._loop.is_closed() and (self._waiting or self._flushes):
                 raise RuntimeError(f"batcher {self.name!r} still has items of another event loop")
             # What a closed loop left behind can be neither flushed nor told.
-            self._loop, self._timer, self._waiting, self._flushes = loop, None, [], set()
+            self._loop, self._timer, self._waiting, self._flushes = loop, None, [], {}
             self._in_order = asyncio.Lock()
         return loop
 
@@ -125,18 +157,21 @@ class Batcher(Generic[Item]):
         self._show_depth()
         if not batch or self._loop is None:
             return
-        task = self._loop.create_task(self._run(batch, trigger), name=f"llmvitals-flush-{self.name}")
-        self._flushes.add(task)
-        task.add_done_callback(self._flushes.discard)
+        flush = _Flush(batch)
+        task = self._loop.create_task(self._run(flush, trigger), name=f"llmvitals-flush-{self.name}")
+        flushes = self._flushes
+        flushes[task] = flush
+        task.add_done_callback(lambda done: flushes.pop(done, None))
 
-    async def _run(self, batch: "Sequence[_Waiting[Item]]", trigger: Trigger) -> None:
+    async def _run(self, flush: "_Flush[Item]", trigger: Trigger) -> None:
+        batch = flush.batch
         error: BaseException | None = None
         try:
             if trigger == "priority" or self._in_order is None:
-                await self._hand_over(batch, trigger)
+                await self._hand_over(flush, trigger)
             else:
                 async with self._in_order:
-                    await self._hand_over(batch, trigger)
+                    await self._hand_over(flush, trigger)
         except asyncio.CancelledError:
             # The loop is being shut down: whoever waits must not wait for ever.
             for waiting in batch:
@@ -152,8 +187,9 @@ class Batcher(Generic[Item]):
             else:
                 waiting.flushed.set_exception(error)
 
-    async def _hand_over(self, batch: "Sequence[_Waiting[Item]]", trigger: Trigger) -> None:
-        now = self._clock()
+    async def _hand_over(self, flush: "_Flush[Item]", trigger: Trigger) -> None:
+        batch = flush.batch
+        now = flush.since = self._clock()
         wait = self._recorder.child(catalogue.BATCH_WAIT, self.name)
         for waiting in batch:
             wait.observe(now - waiting.since)
@@ -183,3 +219,11 @@ class _Waiting(Generic[Item]):
         self.flushed = flushed
         self.since = since
         self.urgent = urgent
+
+
+class _Flush(Generic[Item]):
+    __slots__ = ("batch", "since")
+
+    def __init__(self, batch: "Sequence[_Waiting[Item]]") -> None:
+        self.batch = batch
+        self.since: float | None = None

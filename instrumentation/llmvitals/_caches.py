@@ -119,6 +119,11 @@ class Cache(MutableMapping[Key, Value]):
         self._evicted["cleared"].inc(entries)
         return entries
 
+    def expire(self) -> int:
+        """Remove the entries whose time is over, where the cache knows of time; how many."""
+        with self._lock:
+            return self._drop_expired()
+
     def __repr__(self) -> str:
         # Not the entries: what users said does not belong in a log.
         return f"<Cache {self.name!r} of {type(self._cache).__name__}>"
@@ -133,11 +138,12 @@ class Cache(MutableMapping[Key, Value]):
         finally:
             self._lock.release()
 
-    def _drop_expired(self) -> None:
-        if self._expire is not None:
-            expired = self._expire()
-            if expired:
-                self._evicted["ttl"].inc(len(expired))
+    def _drop_expired(self) -> int:
+        expired = self._expire() if self._expire is not None else None
+        if not expired:
+            return 0
+        self._evicted["ttl"].inc(len(expired))
+        return len(expired)
 
 
 class Caches:
@@ -155,6 +161,12 @@ class Caches:
                 raise ValueError(f"cache {name!r} is registered already")
             view = self._caches[name] = Cache(self._recorder, name, cache)
         return view
+
+    def expire(self) -> int:
+        """Remove what has expired from them all; how many entries."""
+        with self._lock:
+            caches = list(self._caches.values())
+        return sum(cache.expire() for cache in caches)
 
     def drop(self) -> dict[str, int]:
         """Empty them all; how many entries each had. All are tried; then the first error is raised."""

@@ -1,12 +1,11 @@
-import asyncio
-import inspect
 import logging
 import threading
 import time
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from llmvitals import catalogue
+from llmvitals._awaiting import running_loop, settled
 from llmvitals._recording import Recorder
 
 log = logging.getLogger("llmvitals")
@@ -38,7 +37,7 @@ class HealthCheck:
         self._check = check
         self._interval_seconds = interval_seconds
         self._timeout_seconds = timeout_seconds if timeout_seconds is not None else max(interval_seconds, 5.0)
-        self._loop = _running_loop()
+        self._loop = running_loop()
         self._running_since: float | None = None
         self._healthy: bool | None = None
         self._error: str | None = None
@@ -108,21 +107,8 @@ class HealthCheck:
     def _ask(self) -> None:
         if self._loop is not None and self._loop.is_closed():
             raise _FailedError("the event loop of the check is closed")
-        answer: Any = self._check()
-        if inspect.isawaitable(answer):
-            coroutine = _within(answer, self._timeout_seconds)
-            answer = asyncio.run(coroutine) if self._loop is None else self._on_loop(self._loop, coroutine)
-        if answer is False:
+        if settled(self._check(), self._loop, self._timeout_seconds) is False:
             raise _FailedError("the check returned False")
-
-    def _on_loop(self, loop: asyncio.AbstractEventLoop, coroutine: Coroutine[Any, Any, object]) -> object:
-        future = asyncio.run_coroutine_threadsafe(coroutine, loop)
-        try:
-            # A little longer than inside: when the loop itself hangs, only this side can tell.
-            return future.result(self._timeout_seconds + 1.0)
-        except TimeoutError:
-            future.cancel()
-            raise
 
     def _run(self) -> None:
         while not self._stopped.is_set():
@@ -177,15 +163,3 @@ class HealthChecks:
 
 class _FailedError(Exception):
     """A check that did not raise, but did not pass."""
-
-
-async def _within(answer: Any, seconds: float) -> object:
-    async with asyncio.timeout(seconds):
-        return await answer
-
-
-def _running_loop() -> asyncio.AbstractEventLoop | None:
-    try:
-        return asyncio.get_running_loop()
-    except RuntimeError:
-        return None

@@ -124,6 +124,20 @@ class Pools:
         """A live view: what is registered later is in it."""
         return MappingProxyType(self._closers)
 
+    def close_idle(self) -> int:
+        """Have the idle ones of every pool closed; how many, as far as the pools say. All are tried; then the first
+        error is raised.
+        """
+        closed, faults = 0, []
+        for closer in list(self._closers.values()):
+            try:
+                closed += closer() or 0
+            except Exception as error:  # noqa: BLE001 -- the application's closer; the other pools have their turn
+                faults.append(error)
+        if faults:
+            raise faults[0]
+        return closed
+
     def summary(self) -> dict[str, Any]:
         with self._lock:
             pools = list(self._pools.values())

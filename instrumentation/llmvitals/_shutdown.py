@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from llmvitals import _work_families as families
+from llmvitals._awaiting import running_loop
 from llmvitals._recording import Recorder
 
 log = logging.getLogger("llmvitals")
@@ -90,7 +91,7 @@ class Shutdown:
             if name in self._resources:
                 raise ValueError(f"resource {name!r} is registered already")
             place = (-priority, -next(self._numbers))
-            self._resources[name] = _Resource(name, close, place, timeout_seconds, in_thread, _running_loop())
+            self._resources[name] = _Resource(name, close, place, timeout_seconds, in_thread, running_loop())
 
     def forget(self, name: str) -> None:
         """Nothing to close any more under this name."""
@@ -113,7 +114,7 @@ class Shutdown:
 
         Raises RuntimeError inside of a running event loop, which it would block: there, await `arun`.
         """
-        if _running_loop() is not None:
+        if running_loop() is not None:
             raise RuntimeError("shutdown.run() would block the event loop that runs here: use `await shutdown.arun()`")
         first, report = self._begin()
         if first:
@@ -292,10 +293,3 @@ async def _settle(tasks: "set[asyncio.Task[Any]]", seconds: float) -> None:
         task.cancel()
     if pending:
         await asyncio.wait(pending, timeout=1.0)
-
-
-def _running_loop() -> asyncio.AbstractEventLoop | None:
-    try:
-        return asyncio.get_running_loop()
-    except RuntimeError:
-        return None

@@ -194,6 +194,7 @@ class Vitals(Work):
             "caches": self._caches.summary(),
             "pools": self._pools.summary(),
             "modules": self._modules.summary(),
+            "cleanups": self._cleanups.summary() if self._cleanups is not None else {},
             "memory": self._memory.summary() if self._memory is not None else {},
         }
         failing = [name for name, check in checks.items() if check["healthy"] is False]
@@ -248,6 +249,7 @@ class Vitals(Work):
             self.agent.close()
         for component, part in (
             ("health", self._health_checks),
+            ("cleanups", self._cleanups),
             ("loop", self._loops),
             ("exposition", self._server),
         ):

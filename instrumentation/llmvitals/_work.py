@@ -1,5 +1,6 @@
 """What an application says of its own work and upkeep: each method hands over to the module that holds the idea."""
 
+import weakref
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -12,6 +13,7 @@ from llmvitals._users import Users
 
 if TYPE_CHECKING:
     from llmvitals._batches import Batcher
+    from llmvitals._cleanups import Clean, CleanUp, CleanUps
     from llmvitals._health import HealthCheck
     from llmvitals._loop import LoopWatch
     from llmvitals._shutdown import Shutdown
@@ -47,6 +49,8 @@ class Work:
         self._users: Users[Any] | None = None
         self._health_checks = HealthChecks(recorder)
         self._loops = LoopWatches(recorder)
+        self._batchers: weakref.WeakSet[Batcher[Any]] = weakref.WeakSet()
+        self._cleanups: CleanUps | None = None
         self._shutdown: Shutdown | None = None
 
     # --- What it does ---------------------------------------------------------------------------------------------
@@ -137,7 +141,7 @@ class Work:
         """
         from llmvitals._batches import Batcher
 
-        return Batcher(
+        batcher = Batcher(
             self.recorder,
             name,
             flush,
@@ -145,6 +149,8 @@ class Work:
             max_wait_seconds=max_wait_seconds,
             flush_seconds=flush_seconds,
         )
+        self._batchers.add(batcher)
+        return batcher
 
     def health_check(
         self,
@@ -169,6 +175,31 @@ class Work:
         Raises RuntimeError where no loop runs: call it inside of one. The second time gives the first watch.
         """
         return self._loops.watch(name=name)
+
+    def cleanup(self, name: str, clean: "Clean | None" = None, *, interval_seconds: float | None = None) -> "CleanUp":
+        """Run *clean*, sync or async, every *interval_seconds* in a thread of its own; see `CleanUp`.
+
+        Without *clean*, one that is built in, at its interval: ``expired_cache_entries`` (60 s), ``idle_users``
+        (300 s), ``idle_connections`` of pools (300 s), ``stuck_batches`` (30 s, those stuck for longer than that).
+        Raises ValueError for a name that is taken or unknown, or an interval not above 0.
+
+        ```python
+        vitals.cleanup("old_rows", database.delete_old_rows, interval_seconds=3600)
+        ```
+        """
+        from llmvitals._cleanups import CleanUps
+
+        if self._cleanups is None:
+            self._cleanups = CleanUps(self.recorder, self._built_in_cleanups())
+        return self._cleanups.add(name, clean, interval_seconds=interval_seconds, start=self._threads)
+
+    def _built_in_cleanups(self) -> "dict[str, Clean]":
+        return {
+            "expired_cache_entries": self._caches.expire,
+            "idle_users": lambda: self._users.evict_idle() if self._users is not None else 0,
+            "idle_connections": self._pools.close_idle,
+            "stuck_batches": lambda: sum(batcher.release_stuck() for batcher in list(self._batchers)),
+        }
 
     # --- Its end --------------------------------------------------------------------------------------------------
 

@@ -36,6 +36,26 @@ MODULE_LAST_SUCCESS = Family(
     ("module",),
 )
 
+# --- Clean-ups --------------------------------------------------------------------------------------------------------
+
+CLEANUP_DURATION = Family(
+    "llmvitals_cleanup_duration_seconds",
+    "histogram",
+    "Duration of a run of a clean-up.",
+    ("cleanup", "error_type"),
+    OPERATION_BUCKETS,
+)
+CLEANUP_REMOVED = Family("llmvitals_cleanup_removed_total", "counter", "Things that a clean-up removed.", ("cleanup",))
+CLEANUP_LAST_RUN = Family(
+    "llmvitals_cleanup_last_run_timestamp_seconds",
+    "gauge",
+    "When a clean-up last ended, well or not, in unix seconds; absent before.",
+    ("cleanup",),
+)
+CLEANUP_INTERVAL = Family(
+    "llmvitals_cleanup_interval_seconds", "gauge", "Time between two runs of a clean-up.", ("cleanup",)
+)
+
 # --- The end ----------------------------------------------------------------------------------------------------------
 
 SHUTDOWN_IN_PROGRESS = Family("llmvitals_shutdown_in_progress", "gauge", "1 while the application shuts down.")
