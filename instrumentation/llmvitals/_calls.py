@@ -130,7 +130,8 @@ class Call:
         except IndexError:
             return
         try:
-            self._recorder.drain()
+            if self._recorder.late:
+                self._recorder.drain()
             self._record(now, error, reason, times)
         except Exception as fault:  # noqa: BLE001 -- the application has its result, and keeps it
             self._recorder.fault("calls", fault)
@@ -156,10 +157,12 @@ class Call:
                 self._response_model = model
             usage = _field(reply, "usage")
             if usage is not None:
-                self.usage(
-                    input_tokens=_count(usage, "prompt_tokens", "input_tokens"),
-                    output_tokens=_count(usage, "completion_tokens", "output_tokens"),
-                )
+                tokens_in = _count(usage, "prompt_tokens", "input_tokens")
+                tokens_out = _count(usage, "completion_tokens", "output_tokens")
+                if tokens_in is not None:
+                    self._input_tokens = tokens_in
+                if tokens_out is not None:
+                    self._output_tokens = tokens_out
         except Exception as fault:  # noqa: BLE001 -- a reply of any kind
             self._recorder.fault("calls", fault)
 

@@ -54,7 +54,9 @@ class Recorder:
         """What `keep` has kept, for those who look before they ask."""
 
         self._told: set[str] = set()
-        self._later: deque[Callable[[], None]] = deque()
+        self.late: deque[Callable[[], None]] = deque()
+        """What `later` was given and `drain` has not run yet."""
+
         self._looks: list[Callable[[], None]] = []
         self._drain = _Drain(self)
         with self.guard("registry"):
@@ -143,7 +145,7 @@ class Recorder:
         A finaliser runs between any two instructions, even while its own thread holds a metric's lock: recording there
         could wait for itself for ever.
         """
-        self._later.append(record)
+        self.late.append(record)
 
     def look(self) -> None:
         """Run what ``look_at_scrape`` was given."""
@@ -153,9 +155,9 @@ class Recorder:
 
     def drain(self) -> None:
         """Run what ``later`` was given."""
-        while self._later:
+        while self.late:
             try:
-                record = self._later.popleft()
+                record = self.late.popleft()
             except IndexError:  # Another thread was quicker.
                 return
             with self.guard("later"):

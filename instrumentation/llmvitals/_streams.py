@@ -2,7 +2,7 @@
 
 import weakref
 from bisect import bisect_left
-from collections.abc import AsyncGenerator, Callable, Generator, Mapping
+from collections.abc import AsyncGenerator, Generator, Mapping
 from dataclasses import dataclass, field
 from time import perf_counter
 from types import AsyncGeneratorType, GeneratorType
@@ -45,14 +45,25 @@ class Watch:
 
         odd: dict[str, int] = field(default_factory=dict)
 
-    __slots__ = ("__weakref__", "_call", "_emptiable", "_ended", "_kind", "_recorder", "_usage", "owner", "times")
+    __slots__ = (
+        "__weakref__",
+        "_call",
+        "_emptiable",
+        "_ended",
+        "_kind",
+        "_mapping",
+        "_recorder",
+        "_textual",
+        "owner",
+        "times",
+    )
 
     def __init__(self, call: Ending, recorder: Recorder) -> None:
         self._call = call
         self._recorder = recorder
         self._kind: type | None = None
         self._emptiable = False
-        self._usage: Callable[[Any], Any] | None = _attribute
+        self._textual = self._mapping = False
         self._ended = False
         self.times = Watch.Times()
         self.owner: weakref.ref[Any] | None = None
@@ -71,8 +82,11 @@ class Watch:
         try:
             if type(chunk) is not self._kind or (self._emptiable and not chunk):
                 self._look_at(chunk)
+            if self._textual:
+                return
             # The first chunk names the model, the last one may bring the usage.
-            if self._usage is not None and (first or self._usage(chunk) is not None):
+            usage = chunk.get("usage") if self._mapping else getattr(chunk, "usage", None)
+            if usage is not None or first:
                 self._call.read(chunk)
         except Exception as fault:  # noqa: BLE001 -- a chunk's own attributes may raise
             self._recorder.fault("streams", fault)
@@ -109,7 +123,7 @@ class Watch:
         elif self._kind is None:
             self._kind = kind
             self._emptiable = kind in _EMPTIABLE
-            self._usage = None if kind in _TEXT else _item if issubclass(kind, Mapping) else _attribute
+            self._textual, self._mapping = kind in _TEXT, issubclass(kind, Mapping)
             return
         elif kind in (bytes, bytearray):
             odd = "bytes"
@@ -117,14 +131,6 @@ class Watch:
             odd = "other"
             self._call.read(chunk)
         self.times.odd[odd] = self.times.odd.get(odd, 0) + 1
-
-
-def _attribute(chunk: Any) -> Any:
-    return getattr(chunk, "usage", None)
-
-
-def _item(chunk: Mapping[str, Any]) -> Any:
-    return chunk.get("usage")
 
 
 _TEXT = frozenset({str, bytes, bytearray})
