@@ -23,6 +23,7 @@ class Cache(MutableMapping[Key, Value]):
         self.name = name
         self._cache = cache
         self._lock = threading.RLock()
+        self._hits = self._misses = 0
         self._expire = cast("Callable[[], Any] | None", getattr(cache, "expire", None))
         self._hit = recorder.child(catalogue.CACHE_REQUESTS, name, "hit")
         self._miss = recorder.child(catalogue.CACHE_REQUESTS, name, "miss")
@@ -52,11 +53,13 @@ class Cache(MutableMapping[Key, Value]):
                 value = self._cache[key]
             except KeyError:
                 self._drop_expired()
+                self._misses += 1
                 self._miss.inc()
                 raise
             except Exception:
                 self._error.inc()
                 raise
+            self._hits += 1
         self._hit.inc()
         return value
 
@@ -124,6 +127,18 @@ class Cache(MutableMapping[Key, Value]):
         with self._lock:
             return self._drop_expired()
 
+    def summary(self) -> dict[str, Any]:
+        """Its entries, how many it may have, its look-ups so far and the share of them that hit; None before any."""
+        with self._lock:
+            hits, misses = self._hits, self._misses
+        return {
+            "entries": len(self),
+            "max_entries": self.maxsize,
+            "hits": hits,
+            "misses": misses,
+            "hit_ratio": round(hits / (hits + misses), 4) if hits + misses else None,
+        }
+
     def __repr__(self) -> str:
         # Not the entries: what users said does not belong in a log.
         return f"<Cache {self.name!r} of {type(self._cache).__name__}>"
@@ -187,7 +202,7 @@ class Caches:
     def summary(self) -> dict[str, Any]:
         with self._lock:
             caches = list(self._caches.values())
-        return {cache.name: {"entries": len(cache), "max_entries": cache.maxsize} for cache in caches}
+        return {cache.name: cache.summary() for cache in caches}
 
     def __len__(self) -> int:
         with self._lock:

@@ -9,6 +9,7 @@ from typing import Any, Literal, Self, TypeVar, cast
 
 from llmvitals import catalogue
 from llmvitals._nesting import Nesting
+from llmvitals._performance import Performance, Performances
 from llmvitals._recording import Recorder, error_type
 
 log = logging.getLogger("llmvitals")
@@ -42,6 +43,7 @@ class Operation:
         *,
         target_seconds: float | None = None,
         context: Mapping[str, object] | None = None,
+        performance: Performance | None = None,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         if target_seconds is not None and not target_seconds > 0:
@@ -51,6 +53,7 @@ class Operation:
         self._context = dict(context or {})
         self._runs: Nesting[_Run] = Nesting()
         self._recorder = recorder
+        self._performance = performance or Performance()
         self._clock = clock
         if target_seconds is not None:
             recorder.child(catalogue.OPERATION_TARGET, name).set(target_seconds)
@@ -108,6 +111,7 @@ class Operation:
         seconds = self._clock() - run.started
         self._recorder.child(catalogue.OPERATIONS_IN_FLIGHT, self.name).dec()
         self._recorder.child(catalogue.OPERATION_DURATION, self.name, error_type(error)).observe(seconds)
+        self._performance.add(seconds, failed=error is not None)
         if self.target_seconds is None:
             return
         level = level_of(seconds, self.target_seconds)
@@ -138,9 +142,15 @@ class Operations:
 
     def __init__(self, recorder: Recorder) -> None:
         self._recorder = recorder
+        self._performances = Performances()
 
     def operation(
         self, name: str, *, target_seconds: float | None = None, context: Mapping[str, object] | None = None
     ) -> Operation:
         """*context* is logged with a critical run; it never becomes a label."""
-        return Operation(self._recorder, name, target_seconds=target_seconds, context=context)
+        performance = self._performances.of(name, target_seconds)
+        return Operation(self._recorder, name, target_seconds=target_seconds, context=context, performance=performance)
+
+    def summary(self) -> dict[str, Any]:
+        """How each one did lately: see `Performance`."""
+        return self._performances.summary()

@@ -17,6 +17,7 @@ from prometheus_client.process_collector import ProcessCollector
 from llmvitals import _current, catalogue
 from llmvitals._breaker import Breaker, Breakers
 from llmvitals._calls import Call
+from llmvitals._concerns import colour_of, concerns
 from llmvitals._recording import Recorder
 from llmvitals._retries import Retries
 from llmvitals._version import version
@@ -24,7 +25,7 @@ from llmvitals._work import Work
 
 if TYPE_CHECKING:
     from llmvitals._memory import Memory
-    from llmvitals.exposition import Server
+    from llmvitals.exposition import Page, Pages, Server
 
 log = logging.getLogger("llmvitals")
 
@@ -183,24 +184,39 @@ class Vitals(Work):
     def summary(self) -> dict[str, Any]:
         """How the application is, in one piece that is ready for JSON; what it does not use is left out.
 
-        ``healthy`` is false while a health check fails or a breaker is not closed.
+        ``healthy`` is false while a health check fails or a breaker is not closed. ``status`` is red while a check
+        fails, yellow while anything else is amiss, else green; ``concerns`` says what and why.
         """
         checks = self._health_checks.summary()
         breakers = {name: breaker.state for name, breaker in self._breakers.items()}
         parts: dict[str, Any] = {
             "checks": checks,
             "breakers": breakers,
-            "users": self._users.summary() if self._users is not None else {},
-            "caches": self._caches.summary(),
-            "pools": self._pools.summary(),
-            "modules": self._modules.summary(),
-            "cleanups": self._cleanups.summary() if self._cleanups is not None else {},
+            **self._work_summary(),
             "memory": self._memory.summary() if self._memory is not None else {},
         }
         failing = [name for name, check in checks.items() if check["healthy"] is False]
         failing += [name for name, state in breakers.items() if state != "closed"]
         used = {name: part for name, part in parts.items() if part}
-        return {"service": self.service, "healthy": not failing, "failing": failing, **used}
+        found = concerns(used)
+        return {
+            "service": self.service,
+            "status": colour_of(found),
+            "healthy": not failing,
+            "failing": failing,
+            "concerns": found,
+            **used,
+        }
+
+    def health_page(self, accept: str = "") -> "Page":
+        """The summary as ``/healthz`` beside ``/metrics`` has it, for a server of your own.
+
+        HTML where *accept*, the request's header, names it, else JSON. Its status is 503 while a health check fails.
+        Collected on the spot: answer it from a thread, or on a loop that can spare a millisecond.
+        """
+        from llmvitals._health_page import page
+
+        return page(self.summary(), accept)
 
     # --- Life -----------------------------------------------------------------------------------------------------
 
@@ -221,11 +237,21 @@ class Vitals(Work):
         from llmvitals.exposition import serve
 
         try:
-            self._server = serve(self.registry, host, port, on_error=self.recorder.fault)
+            pages: Pages = {"/-/healthy": "llmvitals is alive\n", "/healthz": self._healthz}
+            self._server = serve(self.registry, host, port, on_error=self.recorder.fault, pages=pages)
         except Exception as error:  # noqa: BLE001 -- ServeError mostly; no threads or descriptors left, at worst
             self.recorder.fault(
                 "exposition", error, "nothing is scraped: set LLMVITALS_METRICS_PORT or pass port= to start()"
             )
+
+    def _healthz(self, headers: Mapping[str, str]) -> "Page":
+        from llmvitals.exposition import Page
+
+        try:
+            return self.health_page(headers.get("accept", ""))
+        except Exception as error:  # noqa: BLE001 -- a cache of the application's whose own code raises, for one
+            self.recorder.fault("health_page", error)
+            return Page(f"no summary: {type(error).__name__}\n", status="500 Internal Server Error")
 
     def start_agent(self, url: str, token_file: str | Path | None, *, agent_id: str) -> None:
         """Start to ask for commands; when that fails say what to set, count it, and go on without."""

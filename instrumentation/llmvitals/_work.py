@@ -193,6 +193,16 @@ class Work:
             self._cleanups = CleanUps(self.recorder, self._built_in_cleanups())
         return self._cleanups.add(name, clean, interval_seconds=interval_seconds, start=self._threads)
 
+    def _work_summary(self) -> dict[str, Any]:
+        return {
+            "operations": self._operations.summary(),
+            "users": self._users.summary() if self._users is not None else {},
+            "caches": self._caches.summary(),
+            "pools": self._pools.summary(),
+            "modules": self._modules.summary(),
+            "cleanups": self._cleanups.summary() if self._cleanups is not None else {},
+        }
+
     def _built_in_cleanups(self) -> "dict[str, Clean]":
         return {
             "expired_cache_entries": self._caches.expire,

@@ -12,8 +12,8 @@ import socket
 import threading
 import time
 import weakref
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Self
 
@@ -46,6 +46,23 @@ class Limits:
     header_bytes: int = 16_384
 
 
+@dataclass(frozen=True, slots=True)
+class Page:
+    """What a page answers that is made for each request."""
+
+    body: str
+
+    kind: str = "text/plain; charset=utf-8"
+    """Its media type."""
+
+    status: str = "200 OK"
+
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+Pages = Mapping[str, str | Callable[[Mapping[str, str]], Page]]
+
+
 class ServeError(OSError):
     """The address cannot be listened on; the text says why and, where it can be told, which program holds it."""
 
@@ -57,7 +74,7 @@ def serve(
     *,
     limits: Limits | None = None,
     on_error: OnError | None = None,
-    pages: Mapping[str, str] | None = None,
+    pages: Pages | None = None,
 ) -> "Server":
     """Serve *registry* on ``http://host:port/metrics`` from daemon threads; port 0 takes a free one.
 
@@ -67,7 +84,8 @@ def serve(
         port: The port to listen on.
         limits: What is granted to clients.
         on_error: Told of what could not be encoded.
-        pages: Fixed plain texts by path, such as ``/-/healthy``, which a probe can ask for without a collection.
+        pages: More to serve, by path: fixed plain texts, such as ``/-/healthy``, which a probe can ask for without a
+            collection; or functions that make a `Page` of a request's headers (by lower-case name).
 
     Raises:
         ServeError: When the address cannot be listened on.
@@ -86,7 +104,7 @@ class Server:
         *,
         limits: Limits,
         on_error: OnError | None,
-        pages: Mapping[str, str],
+        pages: Pages,
     ) -> None:
         self.registry = registry
         self.pages = pages
@@ -275,7 +293,15 @@ class _Connection:
         if request.method not in ("GET", "HEAD"):
             return _response("405 Method Not Allowed", b"Use GET.\n", keep_alive=keep, extra="Allow: GET, HEAD\r\n")
         if page is not None:
-            return _response("200 OK", page.encode(), keep_alive=keep, send_body=request.method == "GET")
+            made = Page(page) if isinstance(page, str) else page(request.headers)
+            return _response(
+                made.status,
+                made.body.encode("utf-8", "replace"),
+                kind=made.kind,
+                keep_alive=keep,
+                extra="".join(f"{name}: {value}\r\n" for name, value in made.headers.items()),
+                send_body=request.method == "GET",
+            )
         if prefers_openmetrics(request.headers.get("accept", "")):
             kind, body = OPENMETRICS, encode_openmetrics(self._server.registry, on_error=self._server.on_error)
         else:
