@@ -29,12 +29,16 @@ _LIBRARIES = (
     ("httpx", "httpx", "_httpx"),
     ("httpx2", "httpx2", "_httpx"),
     ("urllib3", "urllib3.connectionpool", "_urllib3"),
+    ("ollama", "ollama", "_ollama"),
     ("stamina", "stamina", "_stamina"),
+    ("pybreaker", "pybreaker", "_pybreaker"),
+    ("purgatory", "purgatory", "_purgatory"),
     ("sqlalchemy", "sqlalchemy", "_sqlalchemy"),
     ("aiosqlite", "aiosqlite", "_aiosqlite"),
     ("redis", "redis", "_redis"),
     ("aiocache", "aiocache", "_aiocache"),
     ("starlette", "starlette.applications", "_starlette"),
+    ("websockets", "websockets.asyncio.connection", "_websockets"),
 )
 
 # What an application puts in place itself, and where it lives.

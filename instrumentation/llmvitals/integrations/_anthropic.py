@@ -37,10 +37,10 @@ def install(session: Session) -> None:
     # `stream` only makes a manager: the request is sent when that is entered, and by then its model is out of sight.
     opened: weakref.WeakKeyDictionary[Any, tuple[Any, object]] = weakref.WeakKeyDictionary()
 
-    def begin_create(resource: Any, kwargs: Any) -> Seen | None:
+    def begin_create(resource: Any, args: Any, kwargs: Any) -> Seen | None:  # noqa: ARG001 -- as `wrap` calls it
         return _begin(session, resource, kwargs.get("model"))
 
-    def begin_stream(manager: Any, kwargs: Any) -> Seen | None:  # noqa: ARG001 -- as `wrap` calls it
+    def begin_stream(manager: Any, args: Any, kwargs: Any) -> Seen | None:  # noqa: ARG001
         resource, model = opened.get(manager, (None, None))
         return _begin(session, resource, model) if resource is not None else None
 

@@ -43,8 +43,8 @@ class Seen:
         return reply
 
 
-Begin = Callable[[Any, Mapping[str, Any]], Seen | None]
-"""Begins the call of one use, given the object that has the method and the keywords; None when nothing is watched."""
+Begin = Callable[[Any, tuple[Any, ...], Mapping[str, Any]], Seen | None]
+"""Begins the call of one use, given the object that has the method, and the arguments; None when nothing is watched."""
 
 
 def begin(
@@ -88,7 +88,7 @@ def wrap(original: Callable[..., Any], begin: Begin, *, asynchronous: bool) -> C
 
         @functools.wraps(original)
         async def use_async(self: Any, *args: Any, **kwargs: Any) -> Any:
-            return await awaited(begin(self, kwargs), original(self, *args, **kwargs))
+            return await awaited(begin(self, args, kwargs), original(self, *args, **kwargs))
 
         return use_async
 
@@ -99,7 +99,7 @@ def wrap(original: Callable[..., Any], begin: Begin, *, asynchronous: bool) -> C
             reply = original(self, *args, **kwargs)
 
             async def begun() -> Any:
-                return await awaited(begin(self, kwargs), reply)
+                return await awaited(begin(self, args, kwargs), reply)
 
             return begun()
 
@@ -107,7 +107,7 @@ def wrap(original: Callable[..., Any], begin: Begin, *, asynchronous: bool) -> C
 
     @functools.wraps(original)
     def use(self: Any, *args: Any, **kwargs: Any) -> Any:
-        seen = begin(self, kwargs)
+        seen = begin(self, args, kwargs)
         if seen is None:
             return original(self, *args, **kwargs)
         try:
