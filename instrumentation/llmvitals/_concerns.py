@@ -9,6 +9,7 @@ Colour = Literal["green", "yellow", "red"]
 MEMORY_RATIO = 1.5
 POOL_RATIO = 0.8
 HIT_RATIO = 0.7
+HEADROOM_RATIO = 0.1
 # Fewer say nothing yet.
 LEAST_LOOKUPS = 100
 LEAST_RUNS = 5
@@ -54,6 +55,10 @@ def _limits(summary: Mapping[str, Any]) -> _Found:
     for name, cache in summary.get("caches", {}).items():
         if cache["hits"] + cache["misses"] >= LEAST_LOOKUPS and cache["hit_ratio"] < HIT_RATIO:
             yield "yellow", "caches", name, f"{cache['hit_ratio']:.0%} of the look-ups hit"
+    for name, limit in summary.get("limits", {}).items():
+        headroom = limit["headroom_ratio"]
+        if headroom is not None and headroom < HEADROOM_RATIO:
+            yield "yellow", "limits", name, f"{headroom:.0%} is left"
 
 
 def _work(summary: Mapping[str, Any]) -> _Found:

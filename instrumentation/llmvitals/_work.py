@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from llmvitals._batches import Batcher
     from llmvitals._cleanups import Clean, CleanUp, CleanUps
     from llmvitals._health import HealthCheck
+    from llmvitals._limits import Limit, Limits
     from llmvitals._loop import LoopWatch
     from llmvitals._shutdown import Shutdown
     from llmvitals.agent import Reach
@@ -50,6 +51,7 @@ class Work:
         self._health_checks = HealthChecks(recorder)
         self._loops = LoopWatches(recorder)
         self._batchers: weakref.WeakSet[Batcher[Any]] = weakref.WeakSet()
+        self._limits: Limits | None = None
         self._cleanups: CleanUps | None = None
         self._shutdown: Shutdown | None = None
 
@@ -169,6 +171,20 @@ class Work:
             name, check, interval_seconds=interval_seconds, timeout_seconds=timeout_seconds, start=self._threads
         )
 
+    def limit(self, name: str) -> "Limit":
+        """What is known of one limit: a provider's rate limit, or one of the application's own; see `Limit`.
+
+        ```python
+        provider = vitals.limit("primary")
+        provider.read(response.headers)  # what is left, of how much, until when
+        ```
+        """
+        from llmvitals._limits import Limits
+
+        if self._limits is None:
+            self._limits = Limits(self.recorder)
+        return self._limits.limit(name)
+
     def watch_loop(self, name: str = "main") -> "LoopWatch":
         """Watch the event loop that runs here: its lag in seconds, and, in the log, the stack of what blocks it.
 
@@ -200,6 +216,7 @@ class Work:
             "caches": self._caches.summary(),
             "pools": self._pools.summary(),
             "modules": self._modules.summary(),
+            "limits": self._limits.summary() if self._limits is not None else {},
             "cleanups": self._cleanups.summary() if self._cleanups is not None else {},
         }
 

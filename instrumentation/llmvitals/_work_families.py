@@ -36,6 +36,31 @@ MODULE_LAST_SUCCESS = Family(
     ("module",),
 )
 
+# --- Limits -----------------------------------------------------------------------------------------------------------
+
+_LIMIT = ("limiter", "resource")
+
+LIMIT_REMAINING = Family(
+    "llmvitals_limit_remaining",
+    "gauge",
+    "What is left of a limit (requests, tokens, ...), as last told; all of it, once its reset has passed.",
+    _LIMIT,
+)
+LIMIT_MAXIMUM = Family("llmvitals_limit_maximum", "gauge", "What a limit grants between two resets.", _LIMIT)
+LIMIT_HEADROOM = Family("llmvitals_limit_headroom_ratio", "gauge", "The share of a limit that is left.", _LIMIT)
+LIMIT_RESET = Family(
+    "llmvitals_limit_reset_timestamp_seconds", "gauge", "When all of a limit is there again, in unix seconds.", _LIMIT
+)
+LIMIT_REJECTED = Family("llmvitals_limit_rejected_total", "counter", "What was turned away because of a limit.", _LIMIT)
+LIMIT_QUEUED = Family("llmvitals_limit_queued", "gauge", "What waits for its turn because of a limit.", ("limiter",))
+LIMIT_WAIT = Family(
+    "llmvitals_limit_wait_seconds",
+    "histogram",
+    "Time waited for a turn because of a limit.",
+    ("limiter",),
+    OPERATION_BUCKETS,
+)
+
 # --- Clean-ups --------------------------------------------------------------------------------------------------------
 
 CLEANUP_DURATION = Family(

@@ -112,6 +112,8 @@ def test_a_part_that_raises_is_a_fault_of_the_page_alone(served):
             ("yellow", "operations", "talker"),
         ),
         ({"operations": {"talker": {"runs": 4, "p95_seconds": 2.1, "target_seconds": 2.0}}}, None),
+        ({"limits": {"l": {"headroom_ratio": 0.09}}}, ("yellow", "limits", "l")),
+        ({"limits": {"l": {"headroom_ratio": None}}}, None),
         ({"modules": {"m": {"overdue": 1}}}, ("yellow", "modules", "m")),
         ({"cleanups": {"c": {"error": "OSError: gone"}}}, ("yellow", "cleanups", "c")),
     ],
