@@ -3,37 +3,47 @@
     python bench/exposition.py
 
 Prints the medians and the ratio, after checking that both write the same bytes. Series as an LLM application has
-them: histograms of 17 buckets with seven labels, and counters and gauges with three.
+them: histograms of 17 buckets with seven labels, and counters and gauges with three; once in prometheus_client's own
+metrics, once in those that llmvitals records into.
 """
 
 import statistics
 import time
 from collections.abc import Callable
+from typing import Any
 
 import prometheus_client
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.openmetrics import exposition as openmetrics
 
 from llmvitals import catalogue
+from llmvitals._series import OwnMetric
+from llmvitals.catalogue import Family
 from llmvitals.exposition import encode, encode_openmetrics
 
 SERIES = 10_000
 ROUNDS = 30
 
 
-def registry_of(series: int) -> CollectorRegistry:
+def by_prometheus_client(family: Family, registry: CollectorRegistry) -> Any:
+    if family.type == "histogram":
+        return Histogram(family.name, family.help, family.labels, buckets=family.buckets, registry=registry)
+    return (Counter if family.type == "counter" else Gauge)(family.name, family.help, family.labels, registry=registry)
+
+
+def registry_of(series: int, metric: Callable[[Family, CollectorRegistry], Any]) -> CollectorRegistry:
     registry = CollectorRegistry()
-    labels = catalogue.CALL_DURATION.labels
-    duration = Histogram("duration_seconds", "Duration.", labels, buckets=catalogue.DURATION_BUCKETS, registry=registry)
+    duration, ends, running = (
+        metric(family, registry)
+        for family in (catalogue.CALL_DURATION, catalogue.USAGE_MISSING, catalogue.CALLS_IN_FLIGHT)
+    )
     lines_per_set = len(catalogue.DURATION_BUCKETS) + 3
     for number in range(series * 8 // 10 // lines_per_set):
         child = duration.labels("chat", "openai", f"model-{number}", f"model-{number}-2026", "127.0.0.1", "8081", "")
         for power in range(8):
             child.observe(0.0137 * 2**power)
-    calls = Counter("calls", "Calls.", ["operation", "provider", "model"], registry=registry)
-    running = Gauge("running", "Running.", ["operation", "provider", "model"], registry=registry)
     for number in range(series // 10):
-        calls.labels("chat", "openai", f"model-{number}").inc(number * 977)
+        ends.labels("chat", "openai", f"model-{number}").inc(number * 977)
         running.labels("chat", "openai", f"model-{number}").set(number / 7)
     return registry
 
@@ -49,9 +59,13 @@ def milliseconds(work: Callable[[], object]) -> float:
 
 def main() -> None:
     prometheus_client.disable_created_metrics()
-    registry = registry_of(SERIES)
+    compare("prometheus_client's metrics", registry_of(SERIES, by_prometheus_client))
+    compare("llmvitals' metrics", registry_of(SERIES, OwnMetric))
+
+
+def compare(whose: str, registry: CollectorRegistry) -> None:
     lines = [line for line in encode(registry).splitlines() if not line.startswith(b"#")]
-    print(f"{len(lines)} series, median of {ROUNDS} scrapes")
+    print(f"{whose}: {len(lines)} series, median of {ROUNDS} scrapes")
     print(f"  collect alone          {milliseconds(lambda: list(registry.collect())):7.2f} ms")
     for name, ours, theirs in (
         ("text 0.0.4", encode, prometheus_client.generate_latest),

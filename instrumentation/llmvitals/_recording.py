@@ -49,6 +49,7 @@ class Recorder:
     def __init__(self, registry: CollectorRegistry, *, label_sets: int = LABEL_SETS) -> None:
         self.registry = registry
         self._label_sets = label_sets
+        self._closed = False
         self._series: dict[str, _Series] = {}
         self.kept: dict[tuple[Any, ...], tuple[Any, ...]] = {}
         """What `keep` has kept, for those who look before they ask."""
@@ -167,6 +168,7 @@ class Recorder:
         """Take every family of this recorder off its registry; recording goes on into nothing that is shown."""
         self.drain()
         with LOCK:
+            self._closed = True
             metrics = [self._drain, *(series.metric for series in self._series.values() if series.metric is not None)]
             self._series.clear()
             self.kept.clear()
@@ -189,7 +191,8 @@ class Recorder:
             if series is None:
                 # Remembered before it is tried: a name that is taken stays taken, and is told once.
                 series = self._series[family.name] = _Series(family)
-                series.metric = _metric(family, self.registry)
+                if not self._closed:
+                    series.metric = _metric(family, self.registry)
             if series.metric is None:
                 return _NOWHERE
             texts = tuple(map(label_text, values))

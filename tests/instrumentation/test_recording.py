@@ -324,6 +324,19 @@ def test_closing_frees_the_names():
     assert 1 == value(second, "llmvitals_attempts_total", name="place", outcome="success")
 
 
+def test_what_is_recorded_after_the_end_takes_no_name_again():
+    """A stream may outlive what watches it; the next recorder on the registry must not find its names taken."""
+    registry = CollectorRegistry()
+    first = Recorder(registry)
+    first.close()
+    first.child(catalogue.ATTEMPTS, "place", "success").inc()
+
+    second = Recorder(registry)
+    second.child(catalogue.ATTEMPTS, "place", "success").inc(5)
+
+    assert 5 == value(second, "llmvitals_attempts_total", name="place", outcome="success")
+
+
 class StatusError(Exception):
     status_code = 429
 
