@@ -69,6 +69,10 @@ def _work(summary: Mapping[str, Any]) -> _Found:
     for name, module in summary.get("modules", {}).items():
         if module["overdue"]:
             yield "yellow", "modules", name, f"{module['overdue']} runs are overdue"
+    for name, voice in summary.get("voices", {}).items():
+        ratio = voice["success_ratio"]
+        if voice["recent"] >= LEAST_RUNS and ratio < voice["target_ratio"]:
+            yield "yellow", "voices", name, f"{ratio:.1%} of the turns succeed, {voice['target_ratio']:.1%} should"
     for name, cleanup in summary.get("cleanups", {}).items():
         if cleanup["error"] is not None:
             yield "yellow", "cleanups", name, cleanup["error"]

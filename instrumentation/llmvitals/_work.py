@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from llmvitals._limits import Limit, Limits
     from llmvitals._loop import LoopWatch
     from llmvitals._shutdown import Shutdown
+    from llmvitals._voice import Voice, Voices
     from llmvitals.agent import Reach
 
 Key = TypeVar("Key")
@@ -51,6 +52,7 @@ class Work:
         self._health_checks = HealthChecks(recorder)
         self._loops = LoopWatches(recorder)
         self._batchers: weakref.WeakSet[Batcher[Any]] = weakref.WeakSet()
+        self._voices: Voices | None = None
         self._limits: Limits | None = None
         self._cleanups: CleanUps | None = None
         self._shutdown: Shutdown | None = None
@@ -83,6 +85,22 @@ class Work:
         ```
         """
         return self._modules.module(name, timeout_seconds=timeout_seconds)
+
+    def voice(self, name: str, *, target: float = 0.99) -> "Voice":
+        """How reliable a voice is: successes, failures by kind, quality from 0 to 1; see `Voice`.
+
+        *target* is the share that should succeed; the first one counts. ValueError for one that is none.
+
+        ```python
+        with vitals.voice("recognition").turn() as turn:
+            turn.quality(recognise(audio).confidence)
+        ```
+        """
+        from llmvitals._voice import Voices
+
+        if self._voices is None:
+            self._voices = Voices(self.recorder)
+        return self._voices.voice(name, target=target)
 
     def cache(self, name: str, cache: MutableMapping[Key, Value]) -> Cache[Key, Value]:
         """The *cache* (cachetools or any mapping), counted and thread-safe; use what this returns; see `Cache`.
@@ -216,6 +234,7 @@ class Work:
             "caches": self._caches.summary(),
             "pools": self._pools.summary(),
             "modules": self._modules.summary(),
+            "voices": self._voices.summary() if self._voices is not None else {},
             "limits": self._limits.summary() if self._limits is not None else {},
             "cleanups": self._cleanups.summary() if self._cleanups is not None else {},
         }

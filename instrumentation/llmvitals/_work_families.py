@@ -36,6 +36,26 @@ MODULE_LAST_SUCCESS = Family(
     ("module",),
 )
 
+# --- Voice ------------------------------------------------------------------------------------------------------------
+
+VOICE_TURNS = Family(
+    "llmvitals_voice_turns_total", "counter", "Turns of a voice by outcome: success, failure.", ("voice", "outcome")
+)
+VOICE_FAILURES = Family(
+    "llmvitals_voice_failures_total", "counter", "Turns of a voice that failed, by what went wrong.", ("voice", "cause")
+)
+VOICE_QUALITY = Family(
+    "llmvitals_voice_quality_ratio",
+    "histogram",
+    "Quality of a voice's turns as the application judges it, from 0 to 1.",
+    ("voice",),
+    (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 1.0),
+)
+VOICE_DURATION = Family(
+    "llmvitals_voice_turn_duration_seconds", "histogram", "Duration of a voice's turn.", ("voice",), OPERATION_BUCKETS
+)
+VOICE_TARGET = Family("llmvitals_voice_target_ratio", "gauge", "The share of turns that should succeed.", ("voice",))
+
 # --- Limits -----------------------------------------------------------------------------------------------------------
 
 _LIMIT = ("limiter", "resource")

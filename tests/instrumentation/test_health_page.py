@@ -114,6 +114,11 @@ def test_a_part_that_raises_is_a_fault_of_the_page_alone(served):
         ({"operations": {"talker": {"runs": 4, "p95_seconds": 2.1, "target_seconds": 2.0}}}, None),
         ({"limits": {"l": {"headroom_ratio": 0.09}}}, ("yellow", "limits", "l")),
         ({"limits": {"l": {"headroom_ratio": None}}}, None),
+        (
+            {"voices": {"v": {"recent": 5, "success_ratio": 0.98, "target_ratio": 0.99}}},
+            ("yellow", "voices", "v"),
+        ),
+        ({"voices": {"v": {"recent": 4, "success_ratio": 0.5, "target_ratio": 0.99}}}, None),
         ({"modules": {"m": {"overdue": 1}}}, ("yellow", "modules", "m")),
         ({"cleanups": {"c": {"error": "OSError: gone"}}}, ("yellow", "cleanups", "c")),
     ],
