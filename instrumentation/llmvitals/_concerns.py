@@ -62,6 +62,9 @@ def _limits(summary: Mapping[str, Any]) -> _Found:
 
 
 def _work(summary: Mapping[str, Any]) -> _Found:
+    startup = summary.get("startup")
+    if startup and startup["total_seconds"] is None:
+        yield "yellow", "startup", "phases", f"{startup['progress_ratio']:.0%} are done"
     for name, operation in summary.get("operations", {}).items():
         target, p95 = operation["target_seconds"], operation["p95_seconds"]
         if target is not None and operation["runs"] >= LEAST_RUNS and p95 > target:

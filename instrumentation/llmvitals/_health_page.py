@@ -59,7 +59,8 @@ def _html(summary: Mapping[str, Any]) -> str:
 
 def _table(part: Mapping[str, Any]) -> str:
     """A row for each name; with columns, where what is said of it is more than one thing."""
-    rows = {name: row if isinstance(row, Mapping) else {"": row} for name, row in part.items()}
+    listed = all(isinstance(row, Mapping) for row in part.values())
+    rows = part if listed else {name: {"": row} for name, row in part.items()}
     columns = list(dict.fromkeys(column for row in rows.values() for column in row))
     head = "".join(f"<th>{html.escape(column.replace('_', ' '))}</th>" for column in columns)
     body = "".join(
@@ -74,4 +75,6 @@ def _table(part: Mapping[str, Any]) -> str:
 def _cell(value: object) -> str:
     if value is None:
         return "-"
+    if isinstance(value, Mapping):
+        return "<br>".join(f"{html.escape(str(name))}: {_cell(each)}" for name, each in value.items())
     return html.escape(f"{value:.6g}" if isinstance(value, float) and value < 1e9 else str(value))

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from llmvitals._limits import Limit, Limits
     from llmvitals._loop import LoopWatch
     from llmvitals._shutdown import Shutdown
+    from llmvitals._startup import Startup
     from llmvitals._voice import Voice, Voices
     from llmvitals.agent import Reach
 
@@ -52,6 +53,7 @@ class Work:
         self._health_checks = HealthChecks(recorder)
         self._loops = LoopWatches(recorder)
         self._batchers: weakref.WeakSet[Batcher[Any]] = weakref.WeakSet()
+        self._startup: Startup | None = None
         self._voices: Voices | None = None
         self._limits: Limits | None = None
         self._cleanups: CleanUps | None = None
@@ -229,6 +231,7 @@ class Work:
 
     def _work_summary(self) -> dict[str, Any]:
         return {
+            "startup": self._startup.summary() if self._startup is not None else {},
             "operations": self._operations.summary(),
             "users": self._users.summary() if self._users is not None else {},
             "caches": self._caches.summary(),
@@ -247,7 +250,23 @@ class Work:
             "stuck_batches": lambda: sum(batcher.release_stuck() for batcher in list(self._batchers)),
         }
 
-    # --- Its end --------------------------------------------------------------------------------------------------
+    # --- Its start and its end -------------------------------------------------------------------------------------
+
+    def startup(self, *phases: str) -> "Startup":
+        """How the application comes up, told by phases; one in an application; see `Startup`.
+
+        ```python
+        startup = vitals.startup("settings", "models", "index")
+        with startup.phase("models"):
+            load_models()
+        startup.ready()
+        ```
+        """
+        from llmvitals._startup import Startup
+
+        if self._startup is None:
+            self._startup = Startup(self.recorder, phases)
+        return self._startup
 
     def shutdown(self, *, timeout_seconds: float = 30.0, task_seconds: float = 5.0) -> "Shutdown":
         """The orderly end, one in an application: what is registered there is closed in order; see `Shutdown`.

@@ -36,6 +36,29 @@ MODULE_LAST_SUCCESS = Family(
     ("module",),
 )
 
+# --- The start --------------------------------------------------------------------------------------------------------
+
+STARTUP_PHASE_DURATION = Family(
+    "llmvitals_startup_phase_duration_seconds", "gauge", "Duration of a phase of the start.", ("phase",)
+)
+STARTUP_FAILURES = Family(
+    "llmvitals_startup_phase_failures_total", "counter", "Phases of the start that failed.", ("phase", "error_type")
+)
+STARTUP_PROGRESS = Family(
+    "llmvitals_startup_progress_ratio", "gauge", "Share of the start's phases that are done; 1 when it is ready."
+)
+STARTUP_COMPLETE = Family("llmvitals_startup_complete", "gauge", "1 once the application has said that it is ready.")
+STARTUP_DURATION = Family(
+    "llmvitals_startup_duration_seconds", "gauge", "Duration of the whole start; absent until it is ready."
+)
+LAZY_LOAD_DURATION = Family(
+    "llmvitals_lazy_load_duration_seconds",
+    "histogram",
+    "Duration of a load that was put off until it was needed.",
+    ("load", "error_type"),
+    OPERATION_BUCKETS,
+)
+
 # --- Voice ------------------------------------------------------------------------------------------------------------
 
 VOICE_TURNS = Family(

@@ -36,6 +36,7 @@ def test_programs_get_json_and_browsers_a_page(served):
     with served.operation("talker", target_seconds=2.0):
         served.cache("responses", {}).get("a")
     served.users()
+    served.startup("models").ready()
 
     status, headers, text = ask(served)
     summary = json.loads(text)
@@ -50,6 +51,7 @@ def test_programs_get_json_and_browsers_a_page(served):
     assert "default-src 'none'" in page_headers["content-security-policy"]
     assert "shop is green" in page
     assert "talker" in page
+    assert "models: state: waiting<br>seconds: -" in page
     assert "<script" not in page
 
 
@@ -119,6 +121,8 @@ def test_a_part_that_raises_is_a_fault_of_the_page_alone(served):
             ("yellow", "voices", "v"),
         ),
         ({"voices": {"v": {"recent": 4, "success_ratio": 0.5, "target_ratio": 0.99}}}, None),
+        ({"startup": {"total_seconds": None, "progress_ratio": 0.5}}, ("yellow", "startup", "phases")),
+        ({"startup": {"total_seconds": 1.0, "progress_ratio": 1.0}}, None),
         ({"modules": {"m": {"overdue": 1}}}, ("yellow", "modules", "m")),
         ({"cleanups": {"c": {"error": "OSError: gone"}}}, ("yellow", "cleanups", "c")),
     ],
