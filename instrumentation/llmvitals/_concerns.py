@@ -17,7 +17,7 @@ LEAST_RUNS = 5
 
 def concerns(summary: Mapping[str, Any]) -> list[dict[str, str]]:
     """Each with ``colour``, ``part``, ``name`` and ``why``; the red ones first."""
-    found = [*_checks(summary), *_limits(summary), *_work(summary)]
+    found = [*_checks(summary), *_limits(summary), *_speed(summary), *_upkeep(summary)]
     return sorted(
         ({"colour": colour, "part": part, "name": name, "why": why} for colour, part, name, why in found),
         key=lambda concern: concern["colour"] != "red",
@@ -61,7 +61,7 @@ def _limits(summary: Mapping[str, Any]) -> _Found:
             yield "yellow", "limits", name, f"{headroom:.0%} is left"
 
 
-def _work(summary: Mapping[str, Any]) -> _Found:
+def _speed(summary: Mapping[str, Any]) -> _Found:
     startup = summary.get("startup")
     if startup and startup["total_seconds"] is None:
         yield "yellow", "startup", "phases", f"{startup['progress_ratio']:.0%} are done"
@@ -69,6 +69,13 @@ def _work(summary: Mapping[str, Any]) -> _Found:
         target, p95 = operation["target_seconds"], operation["p95_seconds"]
         if target is not None and operation["runs"] >= LEAST_RUNS and p95 > target:
             yield "yellow", "operations", name, f"p95 is {p95:.2f} s, the target {target:g} s"
+    for name, memory in summary.get("semantic_memories", {}).items():
+        p95, target = memory["search_p95_seconds"], memory["search_target_seconds"]
+        if memory["searches"] >= LEAST_RUNS and p95 > target:
+            yield "yellow", "semantic_memories", name, f"p95 of searches is {p95:.2f} s, the target {target:g} s"
+
+
+def _upkeep(summary: Mapping[str, Any]) -> _Found:
     for name, module in summary.get("modules", {}).items():
         if module["overdue"]:
             yield "yellow", "modules", name, f"{module['overdue']} runs are overdue"

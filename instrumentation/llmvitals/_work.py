@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from llmvitals._health import HealthCheck
     from llmvitals._limits import Limit, Limits
     from llmvitals._loop import LoopWatch
+    from llmvitals._semantic_memory import SemanticMemories, SemanticMemory
     from llmvitals._shutdown import Shutdown
     from llmvitals._startup import Startup
     from llmvitals._voice import Voice, Voices
@@ -55,6 +56,7 @@ class Work:
         self._batchers: weakref.WeakSet[Batcher[Any]] = weakref.WeakSet()
         self._startup: Startup | None = None
         self._voices: Voices | None = None
+        self._memories: SemanticMemories | None = None
         self._limits: Limits | None = None
         self._cleanups: CleanUps | None = None
         self._shutdown: Shutdown | None = None
@@ -114,6 +116,36 @@ class Work:
         ```
         """
         return self._caches.wrap(name, cache)
+
+    def semantic_memory(
+        self,
+        name: str,
+        *,
+        size: Callable[[], float] | None = None,
+        max_documents: int | None = None,
+        least_similarity: float = 0.7,
+        target_seconds: float = 2.0,
+    ) -> "SemanticMemory":
+        """Documents searched by meaning: durations, results, similarity, size, batches; see `SemanticMemory`.
+
+        Raises ValueError for a name that is taken or a target that is none.
+
+        ```python
+        with journal.search() as search:  # journal = vitals.semantic_memory("journal", size=index.count)
+            search.found(score for _, score in index.query(question, 10))
+        ```
+        """
+        from llmvitals._semantic_memory import SemanticMemories
+
+        if self._memories is None:
+            self._memories = SemanticMemories(self.recorder)
+        return self._memories.memory(
+            name,
+            size=size,
+            max_documents=max_documents,
+            least_similarity=least_similarity,
+            target_seconds=target_seconds,
+        )
 
     def users(
         self,
@@ -238,6 +270,7 @@ class Work:
             "pools": self._pools.summary(),
             "modules": self._modules.summary(),
             "voices": self._voices.summary() if self._voices is not None else {},
+            "semantic_memories": self._memories.summary() if self._memories is not None else {},
             "limits": self._limits.summary() if self._limits is not None else {},
             "cleanups": self._cleanups.summary() if self._cleanups is not None else {},
         }

@@ -104,6 +104,55 @@ LIMIT_WAIT = Family(
     OPERATION_BUCKETS,
 )
 
+# --- Semantic memory --------------------------------------------------------------------------------------------------
+
+_MEMORY = ("memory",)
+
+MEMORY_OPERATION_DURATION = Family(
+    "llmvitals_semantic_memory_operation_duration_seconds",
+    "histogram",
+    "Duration of what is done with a semantic memory: store, search, context, optimise.",
+    ("memory", "operation", "error_type"),
+    OPERATION_BUCKETS,
+)
+MEMORY_SEARCH_TARGET = Family(
+    "llmvitals_semantic_memory_search_target_seconds",
+    "gauge",
+    "The duration that a search should stay within.",
+    _MEMORY,
+)
+MEMORY_RESULTS = Family(
+    "llmvitals_semantic_memory_results",
+    "histogram",
+    "Results of a search.",
+    _MEMORY,
+    (0.0, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0),
+)
+MEMORY_SIMILARITY = Family(
+    "llmvitals_semantic_memory_similarity_ratio",
+    "histogram",
+    "Similarity of each result to what was searched for, from 0 to 1.",
+    _MEMORY,
+    (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0),
+)
+MEMORY_WEAK_SEARCHES = Family(
+    "llmvitals_semantic_memory_weak_searches_total",
+    "counter",
+    "Searches that found nothing as similar as the application wants it.",
+    _MEMORY,
+)
+MEMORY_BATCH_SIZE = Family(
+    "llmvitals_semantic_memory_batch_size",
+    "histogram",
+    "Documents that were stored together.",
+    _MEMORY,
+    tuple(float(2**n) for n in range(11)),
+)
+MEMORY_DOCUMENTS = Family("llmvitals_semantic_memory_documents", "gauge", "Documents in a semantic memory.", _MEMORY)
+MEMORY_MAX_DOCUMENTS = Family(
+    "llmvitals_semantic_memory_max_documents", "gauge", "Documents that a semantic memory may hold.", _MEMORY
+)
+
 # --- Clean-ups --------------------------------------------------------------------------------------------------------
 
 CLEANUP_DURATION = Family(

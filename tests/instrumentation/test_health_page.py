@@ -123,6 +123,14 @@ def test_a_part_that_raises_is_a_fault_of_the_page_alone(served):
         ({"voices": {"v": {"recent": 4, "success_ratio": 0.5, "target_ratio": 0.99}}}, None),
         ({"startup": {"total_seconds": None, "progress_ratio": 0.5}}, ("yellow", "startup", "phases")),
         ({"startup": {"total_seconds": 1.0, "progress_ratio": 1.0}}, None),
+        (
+            {"semantic_memories": {"j": {"searches": 5, "search_p95_seconds": 2.1, "search_target_seconds": 2.0}}},
+            ("yellow", "semantic_memories", "j"),
+        ),
+        (
+            {"semantic_memories": {"j": {"searches": 0, "search_p95_seconds": None, "search_target_seconds": 2.0}}},
+            None,
+        ),
         ({"modules": {"m": {"overdue": 1}}}, ("yellow", "modules", "m")),
         ({"cleanups": {"c": {"error": "OSError: gone"}}}, ("yellow", "cleanups", "c")),
     ],
