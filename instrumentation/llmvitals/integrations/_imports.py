@@ -2,13 +2,17 @@
 
 import sys
 from collections.abc import Callable, Sequence
-from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from types import ModuleType
+from typing import TYPE_CHECKING, Any, cast
+
+if TYPE_CHECKING:
+    # As a base class it would cost every import of llmvitals 3 ms.
+    from importlib.abc import Loader
 
 
-class AfterImport(MetaPathFinder):
-    """Stands first in ``sys.meta_path`` while something is waited for; finds nothing itself.
+class AfterImport:
+    """A finder that stands first in ``sys.meta_path`` while something is waited for; finds nothing itself.
 
     Takes no lock: it runs inside the import of a module, where waiting for anybody could be for ever.
     """
@@ -39,7 +43,7 @@ class AfterImport(MetaPathFinder):
             spec: ModuleSpec | None = find(fullname, path, target) if find is not None and finder is not self else None
             if spec is not None:
                 if spec.loader is not None:
-                    spec.loader = _Loader(spec.loader, lambda: self._imported(fullname))
+                    spec.loader = cast("Loader", _Loader(spec.loader, lambda: self._imported(fullname)))
                 return spec
         return None
 
@@ -49,15 +53,15 @@ class AfterImport(MetaPathFinder):
             then()
 
 
-class _Loader(Loader):
+class _Loader:
     """The module's own loader, and a word when it is done. The module keeps its own, which resources are read with."""
 
-    def __init__(self, loader: Loader, done: Callable[[], object]) -> None:
+    def __init__(self, loader: Any, done: Callable[[], object]) -> None:
         self._loader = loader
         self._done = done
 
     def create_module(self, spec: ModuleSpec) -> ModuleType | None:
-        return self._loader.create_module(spec)
+        return cast("ModuleType | None", self._loader.create_module(spec))
 
     def exec_module(self, module: ModuleType) -> None:
         module.__loader__ = self._loader
@@ -65,3 +69,7 @@ class _Loader(Loader):
             module.__spec__.loader = self._loader
         self._loader.exec_module(module)
         self._done()
+
+    def __getattr__(self, name: str) -> Any:
+        # Who asks for a module's source or resources may do so without importing it.
+        return getattr(self._loader, name)

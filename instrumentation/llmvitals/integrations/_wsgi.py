@@ -85,6 +85,10 @@ class _Body:
         # A server that sees one part can tell the length. TypeError, as of the body itself, when it has none.
         return len(self._body)  # type: ignore[arg-type]
 
+    def __bool__(self) -> bool:
+        # Else it would be asked for a length that a generator does not have.
+        return True
+
     def close(self) -> None:
         """Called by the server, whatever has happened."""
         try:

@@ -25,6 +25,9 @@ from llmvitals import testing
 vitals = testing.fresh()
 assert {"httpx", "openai"} <= set(llmvitals.instrument(vitals))
 assert not {"httpx", "openai", "redis", "sqlalchemy"} & set(sys.modules)
+import importlib.util
+assert "Client" in importlib.util.find_spec("httpx").loader.get_source("httpx")
+assert "httpx" not in sys.modules
 import httpx
 assert httpx.HTTPTransport.handle_request.__globals__["__name__"] == "llmvitals.integrations._httpx"
 assert httpx.__loader__ is httpx.__spec__.loader and type(httpx.__loader__).__name__ == "SourceFileLoader"
