@@ -131,7 +131,8 @@ async def _end_when_told(services: Services, server: uvicorn.Server) -> None:
 @contextlib.contextmanager
 def _listen(options: Options) -> Iterator[socket.socket]:
     family = socket.AF_INET6 if ":" in options.host else socket.AF_INET
-    with socket.socket(family, socket.SOCK_STREAM) as listener:
+    # The protocol is said, because asyncio sets TCP_NODELAY only where it is: else each answer waits 40 ms for an ACK.
+    with socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP) as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             listener.bind((options.host, options.port))
