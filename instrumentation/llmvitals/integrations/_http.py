@@ -55,7 +55,9 @@ class Reading:
     used: int = 0
     idle: int = 0
     limit: int = 0
-    """How many there may be, all pools together; 0 when there is no limit."""
+    """How many there may be, all pools together; means nothing when one is `unlimited`."""
+
+    unlimited: bool = False
 
     pending: int = 0
     """Requests that wait for a connection."""
@@ -108,7 +110,7 @@ class ClientPools:
         library, child = self._session.library, recorder.child
         child(catalogue.POOL_CONNECTIONS, library, "used").set(reading.used)
         child(catalogue.POOL_CONNECTIONS, library, "idle").set(reading.idle)
-        if reading.limit:
+        if reading.limit and not reading.unlimited:
             child(catalogue.POOL_MAX_CONNECTIONS, library).set(reading.limit)
         else:
             recorder.forget(catalogue.POOL_MAX_CONNECTIONS, library)

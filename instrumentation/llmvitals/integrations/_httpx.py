@@ -6,6 +6,7 @@ it is one of theirs, or uses one. What the pool holds is not public; where it lo
 
 import functools
 import importlib
+import sys
 from collections.abc import Callable
 from time import perf_counter
 from typing import Any
@@ -14,8 +15,8 @@ from llmvitals._recording import Recorder
 from llmvitals.integrations._http import ClientPools, Reading, record_request
 from llmvitals.integrations._session import Session
 
-# What httpcore takes for "no limit".
-_LIMIT = 1_000_000
+# httpcore takes sys.maxsize for it.
+_NO_LIMIT = sys.maxsize
 
 
 def install(session: Session) -> None:
@@ -93,9 +94,9 @@ def _read(transport: Any, reading: Reading) -> None:
         origin = getattr(connection, "_origin", None) or getattr(connection, "_remote_origin", None)
         host, port = ("", "") if origin is None else (origin.host.decode("ascii"), origin.port)
         reading.connection(host, port, idle=connection.is_idle())
-    limit = getattr(pool, "_max_connections", 0)
-    if limit < _LIMIT:
-        reading.limit += limit
+    limit = getattr(pool, "_max_connections", _NO_LIMIT)
+    reading.limit += limit
+    reading.unlimited |= limit >= _NO_LIMIT
     requests = getattr(pool, "_requests", None)
     if requests is not None:
         reading.pending += sum(request.is_queued() for request in list(requests))

@@ -103,3 +103,5 @@ def _read(pool: Any, reading: Reading) -> None:
         if connection is not None and not connection.is_closed:
             reading.connection(pool.host, _port(pool), idle=True)
     reading.limit += connections.maxsize
+    # One that does not block opens more when it is full, and throws them away after.
+    reading.unlimited |= not pool.block

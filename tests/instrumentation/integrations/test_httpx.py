@@ -125,6 +125,16 @@ def test_a_stream_is_the_clients_own(vitals, httpx, http_server):
     assert not vitals.value("http_client_open_connections")
 
 
+def test_a_pool_without_a_limit_shows_none(vitals, httpx, http_server):
+    """Nor does the sum with one that has a limit."""
+    with httpx.Client(limits=httpx.Limits(max_connections=7)) as limited, httpx.Client(limits=httpx.Limits()) as free:
+        limited.get(f"{http_server.url}/200")
+        assert 7 == vitals.value("llmvitals_pool_max_connections", pool=httpx.__name__)
+        free.get(f"{http_server.url}/200")
+        assert {"used": 0, "idle": 2} == pool(vitals, httpx)
+        assert vitals.value("llmvitals_pool_max_connections", pool=httpx.__name__) is None
+
+
 def test_requests_that_wait_for_the_pool_are_pending(vitals, httpx, http_server):
     """As long as they do."""
 

@@ -79,7 +79,7 @@ def test_a_section_shows_what_it_says(vitals, ports, title, text, code):
     shown = set(vitals.recorder._series)
     assert named
     # What only more than one program can show: nothing was cleared, no breaker changed, no pool blocks or waits.
-    rare = {"cache_evictions_total", "circuit_breaker_transitions_total", "pool_wait_seconds"}
+    rare = {"cache_evictions_total", "circuit_breaker_transitions_total", "pool_wait_seconds", "pool_max_connections"}
     assert set() == set(named) - shown - {f"llmvitals_{name}" for name in rare}
 
 
