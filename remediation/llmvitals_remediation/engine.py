@@ -179,8 +179,11 @@ class Engine:
         if isinstance(told, PolicyError):
             self._policy_fault = str(told)
             self._metrics.handler_errors.labels("policy").inc()
-            _log.error("the new policy is refused, the old one (%s) stays: %s", self._source.policy.hash, told)
             mistakes = [str(mistake) for mistake in told.mistakes]
+            _log.error(
+                "the new policy is refused, the old one (%s) stays: %s: %s",
+                *(self._source.policy.hash, told.path, "; ".join(mistakes)),
+            )
             self._store.note("policy_refused", path=str(told.path), mistakes=mistakes)
             return
         self._policy_fault = None
