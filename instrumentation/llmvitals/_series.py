@@ -119,7 +119,8 @@ class OwnMetric:
         with LOCK:
             series = self._series.get(texts)
             if series is None:
-                series = self._series[texts] = _KINDS[self.family.type](self.family)
+                # setdefault: a finaliser that ran in between may have made it.
+                series = self._series.setdefault(texts, _KINDS[self.family.type](self.family))
             return series
 
     def remove(self, *texts: str) -> None:
