@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from llmvitals._breaker import Breaker
 from llmvitals._caches import Cache
 from llmvitals._calls import Call
-from llmvitals._errors import CircuitOpenError, LLMVitalsError
+from llmvitals._errors import CircuitOpenError, LLMVitalsError, SettingsError
 from llmvitals._modules import Module
 from llmvitals._operations import Operation
 from llmvitals._pools import Pool
@@ -22,6 +22,7 @@ from llmvitals._vitals import Vitals
 from llmvitals.integrations import instrument, uninstrument
 
 if TYPE_CHECKING:
+    from llmvitals._settings import Settings, settings
     from llmvitals.agent import Bounds
 
 
@@ -36,9 +37,12 @@ __all__ = [
     "Operation",
     "Pool",
     "Retries",
+    "Settings",
+    "SettingsError",
     "Users",
     "Vitals",
     "instrument",
+    "settings",
     "start",
     "uninstrument",
 ]
@@ -50,6 +54,10 @@ def __getattr__(name: str) -> Any:
         from llmvitals.agent import Bounds  # noqa: PLC0415
 
         return Bounds
+    if name in {"Settings", "settings"}:
+        from llmvitals import _settings  # noqa: PLC0415
+
+        return getattr(_settings, name)
     if name == "__version__":
         from llmvitals._version import version  # noqa: PLC0415
 

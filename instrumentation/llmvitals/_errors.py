@@ -2,7 +2,10 @@
 
 * LLMVitalsError
     * CircuitOpenError
+    * SettingsError (a ValueError, too)
 """
+
+from collections.abc import Sequence
 
 
 class LLMVitalsError(Exception):
@@ -29,3 +32,14 @@ class CircuitOpenError(LLMVitalsError):
 
     def __reduce__(self) -> tuple[type["CircuitOpenError"], tuple[str, float]]:
         return (type(self), (self.name, self.retry_after_seconds))
+
+
+class SettingsError(LLMVitalsError, ValueError):
+    """Settings that cannot be; its text has one line for each mistake."""
+
+    def __init__(self, problems: Sequence[str]) -> None:
+        super().__init__("\n".join(problems))
+        self.problems = tuple(problems)
+
+    def __reduce__(self) -> tuple[type["SettingsError"], tuple[tuple[str, ...]]]:
+        return (type(self), (self.problems,))
