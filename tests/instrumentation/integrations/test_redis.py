@@ -63,7 +63,7 @@ def _server():
 
 @pytest.fixture(name="settings")
 def _settings(server):
-    return {"port": server.server_address[1], "protocol": 2, "driver_info": None}
+    return {"port": server.server_address[1], "protocol": 2}
 
 
 def operations(vitals):

@@ -62,7 +62,9 @@ def test_an_async_engine(vitals, tmp_path):
     from sqlalchemy.ext.asyncio import create_async_engine
 
     async def main():
-        engine = create_async_engine(f"sqlite+aiosqlite:///{tmp_path / 'database'}")
+        engine = create_async_engine(
+            f"sqlite+aiosqlite:///{tmp_path / 'database'}", poolclass=pool.AsyncAdaptedQueuePool
+        )
         async with engine.connect() as connection:
             assert 1 == await connection.scalar(sqlalchemy.text("SELECT 1"))
             seen = connections(vitals, "sqlalchemy")
