@@ -12,6 +12,7 @@ from llmvitals_remediation.actuators import Actuator, AgentActuator
 from llmvitals_remediation.alertmanager import Alertmanager
 from llmvitals_remediation.clock import Clock, iso
 from llmvitals_remediation.conductor import Conductor
+from llmvitals_remediation.errors import StoreUnavailableError
 from llmvitals_remediation.executor import Executor
 from llmvitals_remediation.holding import Holder
 from llmvitals_remediation.jobs import Jobs
@@ -62,6 +63,9 @@ class Engine:
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
         self._second_at = clock.monotonic()
+        # Why the store did not take what this pass, and the one before, had to write.
+        self._store_fault: str | None = None
+        self._store_fault_told: str | None = None
         dice = dice or random.Random()  # noqa: S311 -- jitter, no secret
         agent = AgentActuator(agents, clock)
         self._jobs = Jobs(metrics, self.wake)
@@ -104,6 +108,7 @@ class Engine:
             self._guard("policy", self._poll_policy)
         policy = self._source.policy
         view = View(self._prometheus, self._alertmanager, self._agents)
+        self._store_fault_told, self._store_fault = self._store_fault, None
         self._guard("triage", lambda: triage(self._store, policy))
         self._guard("reconciler", lambda: self._reconciler.run_if_due(policy, view))
         self._guard("incidents", lambda: self._step_all(policy, view))
@@ -153,6 +158,9 @@ class Engine:
 
     def _sleep_seconds(self) -> float:
         due = self._guard("store", self._store.next_due)
+        if self._store_fault is not None:
+            # What is due stays due until it can be written: asking more often than this helps nobody.
+            return _SECOND
         waits = [_LONGEST_SLEEP_SECONDS, self._reconciler.due_in()]
         if due is not None:
             waits.append(due - self._clock.now())
@@ -195,6 +203,13 @@ class Engine:
     def _guard(self, component: str, part: Callable[[], T]) -> T | None:
         try:
             return part()
+        except StoreUnavailableError as error:
+            self._metrics.handler_errors.labels(component).inc()
+            # Once, and without its trace: a full disk is not helped by a log that grows.
+            if str(error) not in (self._store_fault, self._store_fault_told):
+                _log.error("%s waits, and tries again every second: %s", component, error)
+            self._store_fault = str(error)
+            return None
         except Exception:  # noqa: BLE001 -- counted and logged with its trace; the loop must outlive any one part
             self._metrics.handler_errors.labels(component).inc()
             _log.exception("%s failed", component)

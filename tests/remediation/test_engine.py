@@ -5,6 +5,8 @@ import threading
 import pytest
 from tests.remediation.world import AGENT, INSTANCE, JOB, POLICY, until, world
 
+from llmvitals_remediation.errors import StoreUnavailableError
+
 
 @pytest.fixture(name="world")
 def _world(tmp_path):
@@ -264,6 +266,32 @@ def test_labels_that_mean_nothing_known_lead_to_nothing_but_people(world, labels
     assert "escalated" == world.incident()["outcome"]
     assert [] == world.agents.sent
     assert {"llmvitals_agent_info", "up"} >= set(world.prom.asked)
+
+
+def test_a_full_disk_is_told_once_and_slows_the_engine_down(world, caplog):
+    """No trace at each of hundreds of tries; what waited is done once there is room."""
+    world.fire()
+    (pages,) = world.store._read(lambda c: c.execute("PRAGMA page_count").fetchone())
+    world.store._write(lambda c: c.execute(f"PRAGMA max_page_count = {pages}").fetchone())
+    for size in (4000, 400, 1):
+        with pytest.raises(StoreUnavailableError):
+            while True:
+                world.store.note("filler", text="x" * size)
+    caplog.clear()
+    for _ in range(20):
+        world.tick()
+
+    told = [record for record in caplog.records if record.name.endswith(".engine")]
+    assert 1 == len(told)
+    assert "full" in told[0].getMessage()
+    assert told[0].exc_info is None
+    assert 1.0 == world.engine._sleep_seconds()
+
+    world.store._write(lambda c: c.execute("PRAGMA max_page_count = 1000000").fetchone())
+    heal(world)
+    world.run(10)
+    assert "remediated" == world.incident()["outcome"]
+    assert "can be written again" in caplog.text
 
 
 def test_two_agents_for_one_alert_mean_no_action(world):

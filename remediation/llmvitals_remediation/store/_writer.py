@@ -89,6 +89,8 @@ class Writer:
         except sqlite3.Error as error:
             self._give_up(error, batch)
             return
+        if self.fault is not None:
+            _log.warning("the database can be written again")
         self.fault = None
         for future, result, problem in answers:
             if problem is None:
