@@ -268,6 +268,12 @@ def test_labels_that_mean_nothing_known_lead_to_nothing_but_people(world, labels
     assert {"llmvitals_agent_info", "up"} >= set(world.prom.asked)
 
 
+def fill(store, size):
+    """Write rows of a size until one is refused."""
+    while True:
+        store.note("filler", text="x" * size)
+
+
 def test_a_full_disk_is_told_once_and_slows_the_engine_down(world, caplog):
     """No trace at each of hundreds of tries; what waited is done once there is room."""
     world.fire()
@@ -275,8 +281,7 @@ def test_a_full_disk_is_told_once_and_slows_the_engine_down(world, caplog):
     world.store._write(lambda c: c.execute(f"PRAGMA max_page_count = {pages}").fetchone())
     for size in (4000, 400, 1):
         with pytest.raises(StoreUnavailableError):
-            while True:
-                world.store.note("filler", text="x" * size)
+            fill(world.store, size)
     caplog.clear()
     for _ in range(20):
         world.tick()
