@@ -12,6 +12,7 @@ from llmvitals._breaker import Breaker
 from llmvitals._caches import Cache
 from llmvitals._calls import Call
 from llmvitals._errors import CircuitOpenError, LLMVitalsError, SettingsError
+from llmvitals._history import History, read_history
 from llmvitals._modules import Module
 from llmvitals._operations import Operation
 from llmvitals._pools import Pool
@@ -22,26 +23,60 @@ from llmvitals._vitals import Vitals
 from llmvitals.integrations import instrument, uninstrument
 
 if TYPE_CHECKING:
+    from llmvitals._batches import Batcher
+    from llmvitals._cleanups import CleanUp
+    from llmvitals._health import HealthCheck
+    from llmvitals._limits import Limit
+    from llmvitals._semantic_memory import SemanticMemory
     from llmvitals._settings import Settings, settings
+    from llmvitals._shutdown import Shutdown, ShutdownReport
+    from llmvitals._startup import Startup
+    from llmvitals._voice import Voice
     from llmvitals.agent import Bounds
 
+# What few applications need, and mostly to annotate with, is imported when it is asked for.
+_LATER = {
+    "Batcher": "_batches",
+    "Bounds": "agent",
+    "CleanUp": "_cleanups",
+    "HealthCheck": "_health",
+    "Limit": "_limits",
+    "SemanticMemory": "_semantic_memory",
+    "Settings": "_settings",
+    "Shutdown": "_shutdown",
+    "ShutdownReport": "_shutdown",
+    "Startup": "_startup",
+    "Voice": "_voice",
+    "settings": "_settings",
+}
 
 __all__ = [
+    "Batcher",
     "Bounds",
     "Breaker",
     "Cache",
     "Call",
     "CircuitOpenError",
+    "CleanUp",
+    "HealthCheck",
+    "History",
     "LLMVitalsError",
+    "Limit",
     "Module",
     "Operation",
     "Pool",
     "Retries",
+    "SemanticMemory",
     "Settings",
     "SettingsError",
+    "Shutdown",
+    "ShutdownReport",
+    "Startup",
     "Users",
     "Vitals",
+    "Voice",
     "instrument",
+    "read_history",
     "settings",
     "start",
     "uninstrument",
@@ -49,15 +84,10 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    # The agent's package costs as much as all the rest, and only needs Bounds to annotate with.
-    if name == "Bounds":
-        from llmvitals.agent import Bounds  # noqa: PLC0415
+    if name in _LATER:
+        from importlib import import_module  # noqa: PLC0415
 
-        return Bounds
-    if name in {"Settings", "settings"}:
-        from llmvitals import _settings  # noqa: PLC0415
-
-        return getattr(_settings, name)
+        return getattr(import_module(f"llmvitals.{_LATER[name]}"), name)
     if name == "__version__":
         from llmvitals._version import version  # noqa: PLC0415
 

@@ -13,6 +13,7 @@ from typing import Any, Literal, ParamSpec, Self, TypeVar, cast
 from llmvitals import catalogue
 from llmvitals._errors import CircuitOpenError
 from llmvitals._recording import Recorder
+from llmvitals._telling import Tell, tell_nobody
 
 State = Literal["closed", "open", "half_open"]
 STATES: tuple[State, ...] = ("closed", "open", "half_open")
@@ -48,6 +49,7 @@ class Breaker:
         failure_threshold: int = 5,
         reset_timeout_seconds: float = 30.0,
         ignore: tuple[type[BaseException], ...] = (),
+        tell: Tell = tell_nobody,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.name = name
@@ -55,6 +57,7 @@ class Breaker:
         self.reset_timeout_seconds = reset_timeout_seconds
         self.ignore = tuple(ignore)
         self._recorder = recorder
+        self._tell = tell
         self._clock = clock
         self._lock = threading.Lock()
         self._state: State = "closed"
@@ -258,7 +261,9 @@ class Breaker:
             self._opened_at = self._clock()
         if state == self._state:
             return
-        self._state = state
+        before, self._state = self._state, state
+        # It only puts it down: nothing of the application's runs under the lock.
+        self._tell("breaker", self.name, level="warning" if state == "open" else "info", before=before, state=state)
         with self._recorder.guard("breaker"):
             self._recorder.child(catalogue.BREAKER_TRANSITIONS, self.name, state).inc()
         self._show()
@@ -289,8 +294,9 @@ _entered: ContextVar[tuple[_Block, ...]] = ContextVar("llmvitals_breaker_blocks"
 class Breakers(Mapping[str, Breaker]):
     """The breakers of one application, by name."""
 
-    def __init__(self, recorder: Recorder) -> None:
+    def __init__(self, recorder: Recorder, *, tell: Tell = tell_nobody) -> None:
         self._recorder = recorder
+        self._tell = tell
         self._lock = threading.Lock()
         self._breakers: dict[str, Breaker] = {}
 
@@ -311,6 +317,7 @@ class Breakers(Mapping[str, Breaker]):
                     failure_threshold=failure_threshold,
                     reset_timeout_seconds=reset_timeout_seconds,
                     ignore=ignore,
+                    tell=self._tell,
                 )
             return self._breakers[name]
 

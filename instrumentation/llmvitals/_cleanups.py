@@ -9,6 +9,7 @@ from typing import Any
 from llmvitals import _work_families as families
 from llmvitals._awaiting import running_loop, settled
 from llmvitals._recording import Recorder, error_type
+from llmvitals._telling import Tell, tell_nobody
 
 log = logging.getLogger("llmvitals")
 
@@ -26,12 +27,15 @@ class CleanUp:
     60 s at least. What it raises is logged, counted, and tried again the next time.
     """
 
-    def __init__(self, recorder: Recorder, name: str, clean: Clean, *, interval_seconds: float) -> None:
+    def __init__(
+        self, recorder: Recorder, name: str, clean: Clean, *, interval_seconds: float, tell: Tell = tell_nobody
+    ) -> None:
         if not interval_seconds > 0:
             raise ValueError(f"interval_seconds of clean-up {name!r} must be above 0, not {interval_seconds}")
         self.name = name
         self.interval_seconds = interval_seconds
         self._recorder = recorder
+        self._tell = tell
         self._clean = clean
         self._loop = running_loop()
         self._runs = 0
@@ -89,6 +93,7 @@ class CleanUp:
             child(families.CLEANUP_LAST_RUN, self.name).set(self._ran_at)
             child(families.CLEANUP_REMOVED, self.name).inc(removed)
             if error is not None and was is None:
+                self._tell("cleanup", self.name, level="warning", error=self._error)
                 log.warning("llmvitals: clean-up %s fails: %s", self.name, self._error)
 
     def _run(self) -> None:
@@ -102,9 +107,10 @@ class CleanUp:
 class CleanUps:
     """The clean-ups of an application. Thread-safe."""
 
-    def __init__(self, recorder: Recorder, built_in: Mapping[str, Clean]) -> None:
+    def __init__(self, recorder: Recorder, built_in: Mapping[str, Clean], *, tell: Tell = tell_nobody) -> None:
         """*built_in* are those that the library can do itself, by the names of `INTERVALS`."""
         self._recorder = recorder
+        self._tell = tell
         self._built_in = built_in
         self._jobs: dict[str, CleanUp] = {}
         self._lock = threading.Lock()
@@ -119,7 +125,7 @@ class CleanUps:
         with self._lock:
             if name in self._jobs:
                 raise ValueError(f"clean-up {name!r} is registered already")
-            job = self._jobs[name] = CleanUp(self._recorder, name, clean, interval_seconds=seconds)
+            job = self._jobs[name] = CleanUp(self._recorder, name, clean, interval_seconds=seconds, tell=self._tell)
         if start:
             job.start()
         return job

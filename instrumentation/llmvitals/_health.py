@@ -7,6 +7,7 @@ from typing import Any
 from llmvitals import catalogue
 from llmvitals._awaiting import running_loop, settled
 from llmvitals._recording import Recorder
+from llmvitals._telling import Tell, tell_nobody
 
 log = logging.getLogger("llmvitals")
 
@@ -29,11 +30,13 @@ class HealthCheck:
         *,
         interval_seconds: float = 5.0,
         timeout_seconds: float | None = None,
+        tell: Tell = tell_nobody,
     ) -> None:
         if not interval_seconds > 0:
             raise ValueError(f"interval_seconds of health check {name!r} must be above 0, not {interval_seconds}")
         self.name = name
         self._recorder = recorder
+        self._tell = tell
         self._check = check
         self._interval_seconds = interval_seconds
         self._timeout_seconds = timeout_seconds if timeout_seconds is not None else max(interval_seconds, 5.0)
@@ -100,8 +103,10 @@ class HealthCheck:
             # Not before there is a result: a gauge that starts with 0 would say "down" of what nobody has looked at.
             self._recorder.read_at_scrape(catalogue.HEALTH_STATUS, self.name, read=lambda: float(bool(self.healthy)))
         if error is not None and was is not False:
+            self._tell("health_check", self.name, level="critical", healthy=False, error=error)
             log.warning("llmvitals: health check %s fails: %s", self.name, error)
         elif error is None and was is False:
+            self._tell("health_check", self.name, healthy=True)
             log.info("llmvitals: health check %s passes again", self.name)
 
     def _ask(self) -> None:
@@ -120,8 +125,9 @@ class HealthCheck:
 class HealthChecks:
     """The health checks of an application. Thread-safe."""
 
-    def __init__(self, recorder: Recorder) -> None:
+    def __init__(self, recorder: Recorder, *, tell: Tell = tell_nobody) -> None:
         self._recorder = recorder
+        self._tell = tell
         self._checks: dict[str, HealthCheck] = {}
         self._lock = threading.Lock()
 
@@ -139,7 +145,12 @@ class HealthChecks:
             if name in self._checks:
                 raise ValueError(f"health check {name!r} is registered already")
             added = self._checks[name] = HealthCheck(
-                self._recorder, name, check, interval_seconds=interval_seconds, timeout_seconds=timeout_seconds
+                self._recorder,
+                name,
+                check,
+                interval_seconds=interval_seconds,
+                timeout_seconds=timeout_seconds,
+                tell=self._tell,
             )
         if start:
             added.start()

@@ -11,6 +11,8 @@ from llmvitals import catalogue
 from llmvitals._nesting import Nesting
 from llmvitals._performance import Performance, Performances
 from llmvitals._recording import Recorder, error_type
+from llmvitals._telling import Level as HistoryLevel
+from llmvitals._telling import Tell, tell_nobody
 
 log = logging.getLogger("llmvitals")
 
@@ -44,6 +46,7 @@ class Operation:
         target_seconds: float | None = None,
         context: Mapping[str, object] | None = None,
         performance: Performance | None = None,
+        tell: Tell = tell_nobody,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         if target_seconds is not None and not target_seconds > 0:
@@ -53,6 +56,7 @@ class Operation:
         self._context = dict(context or {})
         self._runs: Nesting[_Run] = Nesting()
         self._recorder = recorder
+        self._tell = tell
         self._performance = performance or Performance()
         self._clock = clock
         if target_seconds is not None:
@@ -117,7 +121,20 @@ class Operation:
         level = level_of(seconds, self.target_seconds)
         if error is None or level in ("slow", "critical"):
             self._recorder.child(catalogue.OPERATIONS, self.name, level).inc()
+        target = self.target_seconds
+        changed = self._performance.new_level(level, lambda took: level_of(took, target))
+        if changed is not None:
+            worse: HistoryLevel = "warning" if changed[1] in ("slow", "critical") else "info"
+            self._tell("operation_level", self.name, level=worse, before=changed[0], now=changed[1])
         if level == "critical" and not isinstance(error, asyncio.CancelledError):
+            self._tell(
+                "critical_operation",
+                self.name,
+                level="critical",
+                seconds=round(seconds, 4),
+                target_seconds=self.target_seconds,
+                error=error_type(error) or None,
+            )
             log.warning(
                 "llmvitals: operation %s took %.3f s; its target is %g s%s%s",
                 self.name,
@@ -140,8 +157,9 @@ class _Run:
 class Operations:
     """Makes operations that record in one place."""
 
-    def __init__(self, recorder: Recorder) -> None:
+    def __init__(self, recorder: Recorder, *, tell: Tell = tell_nobody) -> None:
         self._recorder = recorder
+        self._tell = tell
         self._performances = Performances()
 
     def operation(
@@ -149,7 +167,14 @@ class Operations:
     ) -> Operation:
         """*context* is logged with a critical run; it never becomes a label."""
         performance = self._performances.of(name, target_seconds)
-        return Operation(self._recorder, name, target_seconds=target_seconds, context=context, performance=performance)
+        return Operation(
+            self._recorder,
+            name,
+            target_seconds=target_seconds,
+            context=context,
+            performance=performance,
+            tell=self._tell,
+        )
 
     def summary(self) -> dict[str, Any]:
         """How each one did lately: see `Performance`."""

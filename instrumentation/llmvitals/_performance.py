@@ -1,3 +1,4 @@
+import itertools
 import statistics
 import threading
 import time
@@ -12,16 +13,28 @@ _NAMES = 200
 class Performance:
     """How an operation did lately: its last 200 runs of the last five minutes. Thread-safe."""
 
-    __slots__ = ("_clock", "_runs", "target_seconds")
+    __slots__ = ("_clock", "_level", "_runs", "target_seconds")
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self.target_seconds: float | None = None
         self._clock = clock
+        self._level: str | None = None
         self._runs: deque[tuple[float, float, bool]] = deque(maxlen=_RUNS)
 
     def add(self, seconds: float, *, failed: bool) -> None:
         """One run has ended."""
         self._runs.append((self._clock(), seconds, failed))
+
+    def new_level(self, level: str, level_of: Callable[[float], str]) -> tuple[str, str] | None:
+        """The former and the present level, when that has changed with a run of *level*: of the median of the last ten,
+        because one run is no change.
+        """
+        if level == self._level or len(self._runs) < 10:
+            return None
+        latest = itertools.islice(reversed(self._runs.copy()), 10)
+        now = level_of(statistics.median_low(seconds for _, seconds, _ in latest))
+        before, self._level = self._level, now
+        return (before, now) if before is not None and before != now else None
 
     def summary(self) -> dict[str, Any]:
         """Runs looked at, their mean and 95th percentile in seconds, the share that failed, and the target."""

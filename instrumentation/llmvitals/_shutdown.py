@@ -8,12 +8,13 @@ import threading
 import time
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, TypeVar
 
 from llmvitals import _work_families as families
 from llmvitals._awaiting import running_loop
 from llmvitals._recording import Recorder
+from llmvitals._telling import Level, Tell, tell_nobody
 
 log = logging.getLogger("llmvitals")
 
@@ -58,6 +59,7 @@ class Shutdown:
         *,
         timeout_seconds: float = TIMEOUT_SECONDS,
         task_seconds: float = 5.0,
+        tell: Tell = tell_nobody,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         if not timeout_seconds > 0 or not task_seconds >= 0:
@@ -68,6 +70,7 @@ class Shutdown:
         self.timeout_seconds = timeout_seconds
         self.task_seconds = task_seconds
         self._recorder = recorder
+        self._remember = tell
         self._clock = clock
         self._resources: dict[str, _Resource] = {}
         self._numbers = itertools.count()
@@ -215,6 +218,8 @@ class Shutdown:
         child(families.SHUTDOWN_TASKS, "left").set(report.tasks_left)
         child(families.SHUTDOWN_DURATION).set(report.seconds)
         child(families.SHUTDOWN_IN_PROGRESS).set(0)
+        level: Level = "info" if report.orderly else "warning"
+        self._remember("shutdown", "application", level=level, **asdict(report))
         log.info(
             "llmvitals: shut down in %.1f s: %d closed, %d failed; of the tasks, %d finished, %d cancelled, %d left",
             report.seconds,

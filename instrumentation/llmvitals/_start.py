@@ -30,6 +30,7 @@ def start(
     agent_token_file: str | Path | None = None,
     profile: str | None = None,
     on_command: Callable[[str, str, str], object] | None = None,
+    history_file: str | Path | None = None,
 ) -> Vitals:
     """Show this process's vital signs on ``http://host:port/metrics``; obey the remediation service if there is one.
 
@@ -64,6 +65,7 @@ def start(
     _current.push(vitals)
     atexit.register(vitals.close)
     vitals.watch_process()
+    vitals.history(history_file or os.environ.get("LLMVITALS_HISTORY_FILE") or None)
     host = host or os.environ.get("LLMVITALS_METRICS_HOST") or HOST
     port = _port() if port is None else port
     vitals.serve_metrics(host, port)

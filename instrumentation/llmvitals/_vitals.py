@@ -59,7 +59,7 @@ class Vitals(Work):
         self.service = service
         self.agent = Agent(recorder, service=service, profile=profile, on_command=on_command)
         super().__init__(recorder, reach=self.agent.reach, threads=threads)
-        self._breakers = self.agent.reach.breakers = Breakers(recorder)
+        self._breakers = self.agent.reach.breakers = Breakers(recorder, tell=self._history.record)
         self._memory: Memory | None = None
         self._server: Server | None = None
         self._collectors: list[Any] = []
@@ -206,6 +206,7 @@ class Vitals(Work):
             "failing": failing,
             "concerns": found,
             **used,
+            "history": self._history.recent(20),
         }
 
     def health_page(self, accept: str = "") -> "Page":
@@ -285,6 +286,8 @@ class Vitals(Work):
         if self._memory is not None:
             with self.recorder.guard("memory"):
                 self._memory.stop()
+        with self.recorder.guard("history"):
+            self._history.close()
         _current.pop(self)
         for collector in self._collectors:
             with self.recorder.guard("registry"):

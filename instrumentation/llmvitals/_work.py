@@ -2,9 +2,11 @@
 
 import weakref
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from llmvitals._caches import Cache, Caches
+from llmvitals._history import History
 from llmvitals._modules import Module, Modules
 from llmvitals._operations import Operation, Operations
 from llmvitals._pools import Pool, Pools
@@ -45,13 +47,14 @@ class Work:
         self.recorder = recorder
         self._threads = threads
         self._reach = reach
-        self._operations = Operations(recorder)
+        self._history = History(recorder, threads=threads)
+        self._operations = Operations(recorder, tell=self._history.record)
         self._modules = Modules(recorder)
         self._caches = reach.caches = Caches(recorder)
         self._pools = Pools(recorder)
         reach.idle_closers = self._pools.idle_closers
         self._users: Users[Any] | None = None
-        self._health_checks = HealthChecks(recorder)
+        self._health_checks = HealthChecks(recorder, tell=self._history.record)
         self._loops = LoopWatches(recorder)
         self._batchers: weakref.WeakSet[Batcher[Any]] = weakref.WeakSet()
         self._startup: Startup | None = None
@@ -258,8 +261,23 @@ class Work:
         from llmvitals._cleanups import CleanUps
 
         if self._cleanups is None:
-            self._cleanups = CleanUps(self.recorder, self._built_in_cleanups())
+            self._cleanups = CleanUps(self.recorder, self._built_in_cleanups(), tell=self._history.record)
         return self._cleanups.add(name, clean, interval_seconds=interval_seconds, start=self._threads)
+
+    def history(self, path: str | Path | None = None) -> History:
+        """What happened lately and mattered: breakers, checks, levels, critical runs, and what you add; see `History`.
+
+        With *path*, it is appended there, too, and can be read after a crash, a ``kill -9`` included.
+
+        ```python
+        history = vitals.history("/var/lib/app/history.jsonl")
+        history.record("model_swapped", "thinker", level="warning", reason="out of memory")
+        history.listen(page_somebody, least_level="critical")
+        ```
+        """
+        if path is not None:
+            self._history.write_to(path)
+        return self._history
 
     def _work_summary(self) -> dict[str, Any]:
         return {
@@ -316,5 +334,10 @@ class Work:
         from llmvitals._shutdown import Shutdown
 
         if self._shutdown is None:
-            self._shutdown = Shutdown(self.recorder, timeout_seconds=timeout_seconds, task_seconds=task_seconds)
+            self._shutdown = Shutdown(
+                self.recorder,
+                timeout_seconds=timeout_seconds,
+                task_seconds=task_seconds,
+                tell=self._history.record,
+            )
         return self._shutdown

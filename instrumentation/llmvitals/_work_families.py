@@ -199,4 +199,13 @@ SHUTDOWN_DURATION = Family(
     "llmvitals_shutdown_duration_seconds", "gauge", "Duration of the whole shutdown; absent before it."
 )
 
+# --- History ----------------------------------------------------------------------------------------------------------
+
+HISTORY_EVENTS = Family(
+    "llmvitals_history_events_total",
+    "counter",
+    "Events worth remembering, by kind and by level: info, warning, critical, emergency.",
+    ("event", "level"),
+)
+
 FAMILIES: tuple[Family, ...] = tuple(value for value in list(globals().values()) if isinstance(value, Family))

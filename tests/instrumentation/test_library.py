@@ -10,8 +10,6 @@ from pathlib import Path
 import pytest
 
 import llmvitals
-from llmvitals._batches import Batcher
-from llmvitals._health import HealthCheck
 from llmvitals._loop import LoopWatch
 from llmvitals.testing import TestVitals
 
@@ -19,9 +17,7 @@ PAGE = Path(__file__).parents[2] / "docs" / "library.md"
 # What `start` does, in steps.
 STEPS = {"serve_metrics", "start_agent", "watch_process"}
 FACES = [
-    *(face for face in map(llmvitals.__dict__.get, llmvitals.__all__) if inspect.isclass(face)),
-    Batcher,
-    HealthCheck,
+    *(face for name in llmvitals.__all__ if inspect.isclass(face := getattr(llmvitals, name))),
     LoopWatch,
     TestVitals,
 ]
