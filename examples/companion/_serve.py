@@ -75,19 +75,27 @@ async def _assembled(settings: Settings, vitals: Vitals, ledger: EffectLedger) -
         vitals.recorder.child(catalogue.DB_OPERATION_DURATION, "sqlite", operation, kind).observe(seconds)
 
     async with AsyncExitStack() as stack:
-        store = await Store.open(settings.data_dir / "companion.db", observe)
-        stack.push_async_callback(store.close)
+        startup = vitals.startup("store", "models", "sockets")
+        # What takes questions is closed before what answers them, and the store that both write to last.
+        shutdown = vitals.shutdown(timeout_seconds=30)
+        stack.push_async_callback(shutdown.arun)
+        with startup.phase("store"):
+            store = await Store.open(settings.data_dir / "companion.db", observe)
+            shutdown.register("store", store.close)
         tuning = Tuning()
-        llm = LLM(settings, vitals, tuning)
-        stack.push_async_callback(llm.close)
-        chat = Chat(settings, vitals, tuning, llm, store)
-        sockets = Sockets(settings, vitals, chat)
-        stack.push_async_callback(sockets.close)
+        with startup.phase("models"):
+            llm = LLM(settings, vitals, tuning)
+            shutdown.register("models", llm.close, priority=1)
+        with startup.phase("sockets"):
+            chat = Chat(settings, vitals, tuning, llm, store)
+            sockets = Sockets(settings, vitals, chat)
+            shutdown.register("sockets", sockets.close, priority=2)
         offer_tunables(vitals, tuning, llm.providers)
         _offer(settings, vitals, llm, chat, store)
         summary = Summary(vitals, settings, tuning, llm, chat)
         # Last, because starting is allowed to hold the loop up.
         vitals.watch_loop(name="main")
+        startup.ready()
         routes = [sockets.route(), *(demo_routes(chat, ledger) if settings.demo_faults else [])]
         yield application(chat, routes, summary.as_json, hosts=_LOOPBACK if settings.host in _LOOPBACK else None)
         # Nothing may be asked of what is being taken apart; the agent's thread may be waiting for this loop.
@@ -106,6 +114,8 @@ def _offer(settings: Settings, vitals: Vitals, llm: LLM, chat: Chat, store: Stor
     for provider in llm.providers:
         vitals.health_check(f"llm_{provider}", partial(llm.check, provider), interval_seconds=every)
     vitals.health_check("database", store.check, interval_seconds=every)
+    for cleanup in ("expired_cache_entries", "idle_users", "stuck_batches"):
+        vitals.cleanup(cleanup)
 
 
 def _start_vitals(settings: Settings, ledger: EffectLedger) -> Vitals:
@@ -113,6 +123,7 @@ def _start_vitals(settings: Settings, ledger: EffectLedger) -> Vitals:
         service="companion",
         host=settings.host,
         port=settings.metrics_port,
+        history_file=settings.data_dir / "history.jsonl",
         remediation_url=settings.remediation_url,
         agent_token_file=settings.agent_token_file,
         on_command=ledger.note,
