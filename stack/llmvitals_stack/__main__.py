@@ -1,8 +1,11 @@
 """`python -m llmvitals_stack`: what the Makefile calls."""
 
 import argparse
+import fcntl
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from llmvitals_stack import compose, doctor, native
@@ -36,9 +39,10 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _up(options: argparse.Namespace, terminal: Terminal) -> int:
-    made_token = ensure(options.root)
-    settings = load(options.root)
-    how = _start(settings, terminal)
+    with _alone(options.root):
+        made_token = ensure(options.root)
+        settings = load(options.root)
+        how = _start(settings, terminal)
     terminal.say("")
     terminal.say(f"[bold]llmvitals runs[/] ({how}).")
     shown = native.states(settings).keys()
@@ -70,6 +74,19 @@ def _start(settings: Settings, terminal: Terminal) -> str:
     return "native processes under supervisor"
 
 
+@contextmanager
+def _alone(root: Path) -> Iterator[None]:
+    """Keep a second `make up` or `make down` of this checkout out meanwhile; the lock ends with its process."""
+    folder = root / ".run"
+    folder.mkdir(exist_ok=True)
+    with (folder / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise SupervisorError("Another `make up` or `make down` works here; wait until it is done.") from None
+        yield
+
+
 def _place(options: argparse.Namespace) -> Settings:
     """Where the stack is, and nothing of `.env`: a mistake in it must not keep anybody from stopping what runs."""
     return Settings(options.root, {})
@@ -90,7 +107,7 @@ def _addresses(settings: Settings, *, dashboards: bool) -> list[tuple[str, str]]
 
 def _down(options: argparse.Namespace, terminal: Terminal) -> int:
     settings = _place(options)
-    with terminal.step("stopping"):
+    with _alone(options.root), terminal.step("stopping"):
         processes, containers = native.down(settings), compose.down(settings)
     if processes:
         terminal.say("Stopped; the data stays in .run.")

@@ -1,5 +1,7 @@
 """What the commands say when something is in their way."""
 
+import fcntl
+
 import pytest
 
 from llmvitals_stack.__main__ import main
@@ -26,3 +28,16 @@ def test_a_file_that_cannot_be_used_is_told_without_a_traceback(checkout, capsys
 
     assert 1 == main(["--root", str(checkout), "up"])
     assert f"{checkout / '.env'}: Is a directory" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["up", "down"])
+def test_two_at_once_do_not_get_into_each_others_way(checkout, capsys, command):
+    """The second says that another is at work, and changes nothing."""
+    (checkout / ".run").mkdir()
+    with (checkout / ".run" / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+
+        assert 1 == main(["--root", str(checkout), command])
+
+    assert "Another `make up` or `make down` works here" in capsys.readouterr().err
+    assert not (checkout / ".env").exists()
