@@ -2,6 +2,7 @@
 
 import html
 import json
+import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -54,6 +55,14 @@ def _html(summary: Mapping[str, Any]) -> str:
     parts += [
         f"<h2>{html.escape(name)}</h2>{_table(part)}" for name, part in summary.items() if isinstance(part, Mapping)
     ]
+    if summary["history"]:
+        parts.append("<h2>history</h2><table>")
+        parts += [
+            f"<tr><td>{_cell(float(event['at']), '_at')}</td><td>{html.escape(event['level'])}</td>"
+            f"<td>{html.escape(event['event'])} {html.escape(event['name'])}</td></tr>"
+            for event in reversed(summary["history"])
+        ]
+        parts.append("</table>")
     return "".join(parts) + "</html>\n"
 
 
@@ -65,16 +74,19 @@ def _table(part: Mapping[str, Any]) -> str:
     head = "".join(f"<th>{html.escape(column.replace('_', ' '))}</th>" for column in columns)
     body = "".join(
         f"<tr><td>{html.escape(str(name))}</td>"
-        + "".join(f"<td>{_cell(row.get(column))}</td>" for column in columns)
+        + "".join(f"<td>{_cell(row.get(column), column or name)}</td>" for column in columns)
         + "</tr>"
         for name, row in rows.items()
     )
     return f"<table><tr><th></th>{head}</tr>{body}</table>" if any(columns) else f"<table>{body}</table>"
 
 
-def _cell(value: object) -> str:
+def _cell(value: object, name: str) -> str:
     if value is None:
         return "-"
     if isinstance(value, Mapping):
-        return "<br>".join(f"{html.escape(str(name))}: {_cell(each)}" for name, each in value.items())
-    return html.escape(f"{value:.6g}" if isinstance(value, float) and value < 1e9 else str(value))
+        inner = ", " if not any(isinstance(each, Mapping) for each in value.values()) else "<br>"
+        return inner.join(f"{html.escape(str(key))}: {_cell(each, key)}" for key, each in value.items()) or "-"
+    if name.endswith("_at") and isinstance(value, float):
+        return time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(value))
+    return html.escape(f"{value:.6g}" if isinstance(value, float) else str(value))

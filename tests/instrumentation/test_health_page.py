@@ -51,7 +51,7 @@ def test_programs_get_json_and_browsers_a_page(served):
     assert "default-src 'none'" in page_headers["content-security-policy"]
     assert "shop is green" in page
     assert "talker" in page
-    assert "models: state: waiting<br>seconds: -" in page
+    assert "models: state: waiting, seconds: -" in page
     assert "<script" not in page
 
 
@@ -77,6 +77,7 @@ def test_what_the_application_says_is_text_on_the_page(served):
         raise OSError(evil)
 
     served.health_check(evil, check, interval_seconds=60).run_once()
+    served.history().record(evil, evil)
 
     assert evil not in ask(served, accept="text/html")[2]
     assert "&lt;script&gt;" in ask(served, accept="text/html")[2]
