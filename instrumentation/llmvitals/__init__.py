@@ -2,7 +2,7 @@
 
 ```python
 vitals = llmvitals.start(service="companion")  # /metrics on 127.0.0.1:9464
-llmvitals.instrument()  # the openai SDK, if it is installed
+llmvitals.instrument()  # openai, httpx, …: what is installed
 ```
 """
 
