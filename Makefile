@@ -72,7 +72,8 @@ lock: $(VENV)/.dev ## Lock the dependencies anew (constraints*.txt)
 	$(UV_COMPILE) --all-extras --constraints constraints.txt --output-file constraints-dev.txt
 
 clean: ## Remove the environment and all state (asks nothing; stop the stack first)
-	@test ! -S .run/supervisor.sock || { echo "The stack runs: make down first."; exit 1; }
+	@! test -x $(BIN)/python || { $(STACK) status >/dev/null 2>&1; test $$? -eq 3; } \
+		|| { echo "The stack runs, or its status cannot be told: make down first."; exit 1; }
 	rm -rf $(VENV) .run build dist
 
 # --- What the above need ----------------------------------------------------------------------------------------------
