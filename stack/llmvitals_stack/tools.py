@@ -34,13 +34,15 @@ def find(root: Path, terminal: Terminal) -> Tools:
 
 def _viewer(root: Path, terminal: Terminal) -> Path | None:
     # Not at the top: who has Grafana, or only asks for the status, needs none of it.
-    from llmvitals_stack.viewer_build import ensure_built  # noqa: PLC0415
+    from llmvitals_stack.viewer_build import ensure_built, kept  # noqa: PLC0415
 
-    with terminal.step("building the dashboard viewer (the first time takes a minute or two)"):
-        built = ensure_built(root)
-    if isinstance(built, Path):
+    if built := kept(root):
         return built
-    terminal.warn(f"No dashboards will be shown: {built}")
+    with terminal.step("building the dashboard viewer (this once; a minute or two)"):
+        made = ensure_built(root)
+    if isinstance(made, Path):
+        return made
+    terminal.warn(f"No dashboards will be shown: {made}")
     return None
 
 

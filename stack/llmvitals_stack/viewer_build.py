@@ -24,11 +24,17 @@ def ensure_built(root: Path) -> Path | str:
         return _build(root, viewer)
 
 
+def kept(root: Path) -> Path | None:
+    """The folder with the built viewer, if one is there that is made from today's sources."""
+    dist = root / "grafana" / "viewer" / "dist"
+    return dist if (dist / "index.html").is_file() and _read(dist / _STAMP) == fingerprint(root) else None
+
+
 def _build(root: Path, viewer: Path) -> Path | str:
+    if built := kept(root):
+        return built
     dist = viewer / "dist"
     wanted = fingerprint(root)
-    if (dist / "index.html").is_file() and _read(dist / _STAMP) == wanted:
-        return dist
     if reason := _missing_node():
         return reason
     # A folder of modules from another lock file would give another viewer.
