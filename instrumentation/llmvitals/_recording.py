@@ -6,7 +6,7 @@ Everything here keeps one promise: the application never sees a fault of ours.
 import logging
 import operator
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Protocol
 
@@ -259,6 +259,8 @@ class _SharedGauge:
 
     def set_function(self, f: Callable[[], float]) -> None: ...
 
+    def exemplify(self, amount: float, labels: Mapping[str, str], timestamp: float) -> None: ...
+
 
 class _Nowhere:
     """Stands in for a series that could not be made."""
@@ -271,6 +273,7 @@ class _Nowhere:
     def observe(self, amount: float) -> None: ...
     def merge(self, counts: list[int], total: float) -> None: ...
     def set_function(self, f: Callable[[], float]) -> None: ...
+    def exemplify(self, amount: float, labels: Mapping[str, str], timestamp: float) -> None: ...
 
 
 _NOWHERE = _Nowhere()

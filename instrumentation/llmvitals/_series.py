@@ -6,11 +6,12 @@ They hold plain numbers under one lock of the process and become samples only wh
 import os
 import threading
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import accumulate
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.metrics_core import Metric
+from prometheus_client.samples import Exemplar
 from prometheus_client.utils import floatToGoString
 
 from llmvitals.catalogue import Family
@@ -25,10 +26,12 @@ if hasattr(os, "register_at_fork"):
 
 
 class CounterSeries:
-    __slots__ = ("_value",)
+    __slots__ = ("_value", "exemplars")
 
     def __init__(self, family: Family) -> None:  # noqa: ARG002 -- all kinds are made alike
         self._value = 0.0
+        self.exemplars: dict[int, Exemplar] | None = None
+        """The latest by the index of its sample; None where there never was one."""
 
     def inc(self, amount: float = 1) -> None:
         if amount < 0:
@@ -36,12 +39,18 @@ class CounterSeries:
         with LOCK:
             self._value += amount
 
+    def exemplify(self, amount: float, labels: Mapping[str, str], timestamp: float) -> None:
+        """Keep *labels* (a trace id, mostly) as what was behind the latest *amount*, at *timestamp* in unix seconds."""
+        self.exemplars = {0: Exemplar(dict(labels), amount, timestamp)}
+
     def amounts(self) -> Sequence[float]:
         return (self._value,)
 
 
 class GaugeSeries:
     __slots__ = ("_function", "_value")
+
+    exemplars = None
 
     def __init__(self, family: Family) -> None:  # noqa: ARG002
         self._value = 0.0
@@ -64,15 +73,21 @@ class GaugeSeries:
         """Let *f* give the value from now on, whenever it is scraped."""
         self._function = f
 
+    def exemplify(self, amount: float, labels: Mapping[str, str], timestamp: float) -> None:
+        """Do nothing: only what happened has an example."""
+
     def amounts(self) -> Sequence[float]:
         return (self._value if self._function is None else float(self._function()),)
 
 
 class HistogramSeries:
-    __slots__ = ("_counts", "_sum", "bounds")
+    __slots__ = ("_counts", "_sum", "bounds", "exemplars")
 
     def __init__(self, family: Family) -> None:
         self.bounds = family.buckets
+        self.exemplars: dict[int, Exemplar] | None = None
+        """The latest of each bucket that has one, by the bucket's index; None where there never was one."""
+
         self._counts = [0.0] * (len(family.buckets) + 1)
         self._sum = 0.0
 
@@ -81,6 +96,13 @@ class HistogramSeries:
         with LOCK:
             self._sum += amount
             self._counts[index] += 1
+
+    def exemplify(self, amount: float, labels: Mapping[str, str], timestamp: float) -> None:
+        """Keep *labels* (a trace id, mostly) as what was behind *amount*, for its bucket, at unix *timestamp*."""
+        exemplar = Exemplar(dict(labels), amount, timestamp)
+        with LOCK:
+            # A new one each time: a scrape may be reading the old one.
+            self.exemplars = {**(self.exemplars or {}), bisect_left(self.bounds, amount): exemplar}
 
     def merge(self, counts: Iterable[int], total: float) -> None:
         """Add *counts* observations, bucket by bucket with the one above all bounds last, that sum up to *total*."""
@@ -147,6 +169,9 @@ class OwnMetric:
     def collect(self) -> Iterable[Metric]:
         metric = Metric(self._described.name, self._described.documentation, self._described.type)
         for texts, series in self.series():
-            for (name, labels), amount in zip(self.samples_of(texts), series.amounts(), strict=True):
-                metric.add_sample(name, labels, amount)
+            exemplars = series.exemplars or {}
+            for index, ((name, labels), amount) in enumerate(
+                zip(self.samples_of(texts), series.amounts(), strict=True)
+            ):
+                metric.add_sample(name, labels, amount, exemplar=exemplars.get(index))
         return (metric,)
