@@ -42,6 +42,7 @@ class Call:
 
     __slots__ = (
         "__weakref__",
+        "_details",
         "_dropped",
         "_in_flight",
         "_input_tokens",
@@ -78,6 +79,7 @@ class Call:
         self._response_model = ""
         self._input_tokens: int | None = None
         self._output_tokens: int | None = None
+        self._details: dict[str, int] | None = None
         self._started = 0.0
         # Holds one item from start to end; who pops it, ends the call. Popping is atomic, so there is one such.
         self._open: list[None] = []
@@ -98,7 +100,7 @@ class Call:
         if self._started:
             # An end of the last run that still waits to be recorded must not end this one.
             self._recorder.drain()
-            self._response_model, self._input_tokens, self._output_tokens = "", None, None
+            self._response_model, self._input_tokens, self._output_tokens, self._details = "", None, None, None
             self._watch = self._dropped = None
         self._started = perf_counter()
         self._open.append(None)
@@ -138,12 +140,30 @@ class Call:
 
     # --- What is learnt on the way --------------------------------------------------------------------------------
 
-    def usage(self, *, input_tokens: int | None = None, output_tokens: int | None = None) -> None:
-        """Tell the tokens that the provider reported; leave out what it did not report."""
+    def usage(
+        self,
+        *,
+        input_tokens: int | None = None,
+        output_tokens: int | None = None,
+        cached_input_tokens: int | None = None,
+        cache_write_input_tokens: int | None = None,
+        reasoning_tokens: int | None = None,
+    ) -> None:
+        """Tell the tokens that the provider reported; leave out what it did not report.
+
+        *input_tokens* are all of them, those that the provider's cache gave or took up included; *output_tokens*
+        include the reasoning. Where a provider counts them apart, as Anthropic does, add them up.
+        """
         if input_tokens is not None:
             self._input_tokens = input_tokens
         if output_tokens is not None:
             self._output_tokens = output_tokens
+        if cached_input_tokens is not None:
+            self._detail("cached", cached_input_tokens)
+        if cache_write_input_tokens is not None:
+            self._detail("cache_write", cache_write_input_tokens)
+        if reasoning_tokens is not None:
+            self._detail("reasoning", reasoning_tokens)
 
     def response_model(self, model: str) -> None:
         """Tell the model that answered, where it is more exact than the one asked for."""
@@ -264,6 +284,11 @@ class Call:
         return called
 
     # --- Inside ---------------------------------------------------------------------------------------------------
+
+    def _detail(self, kind: str, tokens: int) -> None:
+        if self._details is None:
+            self._details = {}
+        self._details[kind] = tokens
 
     def _another(self) -> "Call":
         return Call(
