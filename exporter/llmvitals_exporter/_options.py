@@ -1,19 +1,24 @@
-"""The command line: general flags, and those that the collectors declare. All mistakes are told at once."""
+"""The settings: general ones, and those that the collectors declare. All mistakes are told at once.
+
+Each can be a flag, a variable of the environment, or a line of a YAML file; the first of these that has it counts.
+"""
 
 import argparse
-from collections.abc import Sequence
+import os
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from llmvitals_exporter._declaration import Declaration, Option, Settings, once
+from llmvitals_exporter._sources import PREFIX, Given, from_environment, from_file
 from llmvitals_exporter.collectors import COLLECTORS
 
 
 class UsageError(Exception):
-    """The command line is wrong.
+    """The settings are wrong.
 
     Args:
-        problems: Each a sentence that names the flag.
+        problems: Each a sentence that names the flag, the variable, or the file and its line.
     """
 
     def __init__(self, problems: Sequence[str]) -> None:
@@ -33,9 +38,9 @@ class Plan:
     settings: Settings
 
 
-def _names(text: str) -> tuple[str, ...]:
+def _names(texts: Sequence[str]) -> tuple[str, ...]:
     known = [collector.name for collector in COLLECTORS]
-    names = tuple(name.strip() for name in text.split(",") if name.strip())
+    names = tuple(name.strip() for text in texts for name in text.split(",") if name.strip())
     unknown = [name for name in names if name not in known]
     if unknown:
         raise ValueError(f"there is no collector {', '.join(unknown)}; there are {', '.join(known)}")
@@ -60,6 +65,7 @@ def _timeout(text: str) -> float:
     return seconds
 
 
+_CONFIG = Option("--config", "FILE", "read further settings from this YAML file", "", once(str))
 _HOST = Option("--host", "ADDRESS", "address to serve at (default: 127.0.0.1)", "127.0.0.1", once(str))
 _PORT = Option("--port", "PORT", "port to serve at; 0 takes a free one (default: 9465)", 9465, once(_port))
 _TIMEOUT = Option(
@@ -69,11 +75,9 @@ _TIMEOUT = Option(
     2.0,
     once(_timeout),
 )
-_ONLY: Option[tuple[str, ...]] = Option(
-    "--only", "NAMES", "use these collectors only, comma-separated", (), once(_names)
-)
-_WITHOUT: Option[tuple[str, ...]] = Option("--without", "NAMES", "use all collectors but these", (), once(_names))
-_GENERAL: tuple[Option[Any], ...] = (_HOST, _PORT, _TIMEOUT, _ONLY, _WITHOUT)
+_ONLY: Option[tuple[str, ...]] = Option("--only", "NAMES", "use these collectors only, comma-separated", (), _names)
+_WITHOUT: Option[tuple[str, ...]] = Option("--without", "NAMES", "use all collectors but these", (), _names)
+_GENERAL: tuple[Option[Any], ...] = (_CONFIG, _HOST, _PORT, _TIMEOUT, _ONLY, _WITHOUT)
 
 _MODES = {
     "once": "print the metrics to standard output, and end",
@@ -99,7 +103,9 @@ def _parser() -> argparse.ArgumentParser:
         epilog="examples:\n"
         "  llmvitals-exporter --watch app='python .*my_app'     serve http://127.0.0.1:9465/metrics\n"
         "  llmvitals-exporter --koboldcpp http://127.0.0.1:5001 --check\n"
-        "  llmvitals-exporter --once --only cpu,memory",
+        "  llmvitals-exporter --once --only cpu,memory\n"
+        "each flag can also be a variable, --only as "
+        f"{PREFIX}ONLY, or a line of the --config file, as 'only: [cpu, memory]'",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
@@ -117,27 +123,29 @@ def _add(group: "argparse._ActionsContainer", options: Sequence[Option[Any]]) ->
         group.add_argument(option.flag, action="append", metavar=option.metavar, help=option.help.replace("%", "%%"))
 
 
-def parse(arguments: Sequence[str]) -> Plan:
+def parse(arguments: Sequence[str], environment: Mapping[str, str] | None = None) -> Plan:
     """Raises `UsageError` with everything that is wrong."""
-    given, strange = _parser().parse_known_args(list(arguments))
-    problems = [f"{argument}: there is no such argument; see --help" for argument in strange]
+    options = (*_GENERAL, *_declared())
+    mode, flags, problems = _from_flags(arguments, options)
+    variables, wrong = from_environment(options, os.environ if environment is None else environment)
+    problems += wrong
+    config = flags.get(_CONFIG) or variables.get(_CONFIG)
+    if config is not None:
+        lines, wrong = from_file(config.texts[-1], options[1:])
+        problems += wrong
+    else:
+        lines = {}
     values: dict[Option[Any], Any] = {}
-    for option in (*_GENERAL, *_declared()):
-        texts = getattr(given, option.flag.removeprefix("--").replace("-", "_"))
-        if texts is not None:
-            try:
-                values[option] = option.parse(texts)
-            except ExceptionGroup as group:
-                problems += [f"{option.flag}: {error}" for error in group.exceptions]
-            except ValueError as error:
-                problems.append(f"{option.flag}: {error}")
+    # All that is written is parsed, not only what counts: a mistake is one wherever it stands.
+    for given in (lines, variables, flags):
+        problems += _parsed_into(values, given)
     settings = Settings(values)
     if settings[_ONLY] and settings[_WITHOUT]:
         problems.append("--without: is given together with --only; give one of them")
     if problems:
         raise UsageError(problems)
     return Plan(
-        mode=given.mode,
+        mode=mode,
         host=settings[_HOST],
         port=settings[_PORT],
         timeout=settings[_TIMEOUT],
@@ -148,3 +156,27 @@ def parse(arguments: Sequence[str]) -> Plan:
         ),
         settings=settings,
     )
+
+
+def _from_flags(
+    arguments: Sequence[str], options: Sequence[Option[Any]]
+) -> tuple[str, dict[Option[Any], Given], list[str]]:
+    given, strange = _parser().parse_known_args(list(arguments))
+    found = {
+        option: Given(option.flag, tuple(texts))
+        for option in options
+        if (texts := getattr(given, option.flag.removeprefix("--").replace("-", "_"))) is not None
+    }
+    return given.mode, found, [f"{argument}: there is no such argument; see --help" for argument in strange]
+
+
+def _parsed_into(values: dict[Option[Any], Any], found: Mapping[Option[Any], Given]) -> list[str]:
+    problems = []
+    for option, given in found.items():
+        try:
+            values[option] = option.parse(given.texts)
+        except ExceptionGroup as group:
+            problems += [f"{given.where}: {error}" for error in group.exceptions]
+        except ValueError as error:
+            problems.append(f"{given.where}: {error}")
+    return problems
