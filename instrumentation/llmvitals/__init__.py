@@ -89,7 +89,7 @@ def __getattr__(name: str) -> Any:
 
         return getattr(import_module(f"llmvitals.{_LATER[name]}"), name)
     if name == "__version__":
-        from llmvitals._version import version  # noqa: PLC0415
+        from llmvitals._version import VERSION  # noqa: PLC0415
 
-        return version()
+        return VERSION
     raise AttributeError(f"module 'llmvitals' has no attribute {name!r}")

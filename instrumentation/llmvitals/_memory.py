@@ -1,6 +1,5 @@
 import logging
 import os
-import statistics
 import sys
 import threading
 import time
@@ -9,10 +8,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import psutil
-
 from llmvitals import catalogue
 from llmvitals._recording import Recorder
+from llmvitals._resident import resident_bytes
 
 log = logging.getLogger("llmvitals")
 
@@ -22,10 +20,6 @@ SAMPLE_SECONDS = 1.0
 WINDOW_SECONDS = 120.0
 # Before, a slope says more about the start than about growth.
 LEAST_WINDOW_SECONDS = 10.0
-
-
-def resident_bytes() -> int:
-    return int(psutil.Process().memory_info().rss)
 
 
 class Memory:
@@ -87,8 +81,8 @@ class Memory:
     def take_baseline(self) -> None:
         """Call what is used now the baseline: also for an application that knows better when it has settled."""
         with self._lock:
-            recent = [resident for _, resident in list(self._samples)[-5:]]
-            self._baseline = float(statistics.median(recent or [self._resident()]))
+            recent = sorted(resident for _, resident in list(self._samples)[-5:]) or [self._resident()]
+            self._baseline = (recent[(len(recent) - 1) // 2] + recent[len(recent) // 2]) / 2
             baseline = self._baseline
         self._recorder.child(catalogue.MEMORY_BASELINE).set(baseline)
         self._recorder.read_at_scrape(catalogue.MEMORY_RATIO, read=lambda: self._resident() / (self._baseline or 1.0))
@@ -110,6 +104,8 @@ class Memory:
             samples = list(self._samples)
         if len(samples) < 3 or samples[-1][0] - samples[0][0] < LEAST_WINDOW_SECONDS:
             return None
+        import statistics  # noqa: PLC0415 -- 5 ms that the start need not cost
+
         return statistics.linear_regression([at for at, _ in samples], [resident for _, resident in samples]).slope
 
     def summary(self) -> dict[str, Any]:

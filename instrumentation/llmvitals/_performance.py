@@ -1,5 +1,4 @@
 import itertools
-import statistics
 import threading
 import time
 from collections import deque
@@ -31,8 +30,8 @@ class Performance:
         """
         if level == self._level or len(self._runs) < 10:
             return None
-        latest = itertools.islice(reversed(self._runs.copy()), 10)
-        now = level_of(statistics.median_low(seconds for _, seconds, _ in latest))
+        latest = sorted(seconds for _, seconds, _ in itertools.islice(reversed(self._runs.copy()), 10))
+        now = level_of(latest[4])
         before, self._level = self._level, now
         return (before, now) if before is not None and before != now else None
 
@@ -43,7 +42,7 @@ class Performance:
         seconds = sorted(took for took, _ in runs)
         return {
             "runs": len(runs),
-            "mean_seconds": round(statistics.fmean(seconds), 6) if runs else None,
+            "mean_seconds": round(sum(seconds) / len(seconds), 6) if runs else None,
             "p95_seconds": round(seconds[min(int(len(seconds) * 0.95), len(seconds) - 1)], 6) if runs else None,
             "error_ratio": round(sum(failed for _, failed in runs) / len(runs), 4) if runs else None,
             "target_seconds": self.target_seconds,

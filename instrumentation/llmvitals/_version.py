@@ -1,8 +1,2 @@
-def version() -> str:
-    """Return the installed version of llmvitals."""
-    from importlib import metadata  # noqa: PLC0415 -- 10 ms that importing llmvitals need not cost
-
-    try:
-        return metadata.version("llmvitals")
-    except metadata.PackageNotFoundError:  # Run from a copy of the source.
-        return "unknown"
+VERSION = "0.1.0"
+"""As in pyproject.toml. A constant, because asking the installed package's metadata takes longer than all the rest."""

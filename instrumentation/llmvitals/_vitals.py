@@ -20,7 +20,7 @@ from llmvitals._calls import Call
 from llmvitals._concerns import colour_of, concerns
 from llmvitals._recording import Recorder
 from llmvitals._retries import Retries
-from llmvitals._version import version
+from llmvitals._version import VERSION
 from llmvitals._work import Work
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ class Vitals(Work):
         from llmvitals.agent import Agent
 
         recorder = Recorder(registry)
-        recorder.child(catalogue.BUILD_INFO, version()).set(1)
+        recorder.child(catalogue.BUILD_INFO, VERSION).set(1)
         self.service = service
         self.agent = Agent(recorder, service=service, profile=profile, on_command=on_command)
         super().__init__(recorder, reach=self.agent.reach, threads=threads)

@@ -2,18 +2,16 @@ import logging
 import os
 import threading
 import time
-import uuid
 import weakref
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from llmvitals import catalogue
 from llmvitals._recording import Recorder
 from llmvitals.agent._actions import Actions, Effect, Function
 from llmvitals.agent._builtins import NAMES, Builtins, Reach
 from llmvitals.agent._clock import SYSTEM_CLOCK, Clock
-from llmvitals.agent._http import Controller
 from llmvitals.agent._leases import Keeper, Leases
 from llmvitals.agent._poller import Poller, Teller
 from llmvitals.agent._profiles import Profiles
@@ -21,6 +19,9 @@ from llmvitals.agent._protocol import MAX_ID, PROTOCOL_VERSION, Command, Malform
 from llmvitals.agent._results import Results
 from llmvitals.agent._tunables import Tunable, Tunables
 from llmvitals.agent._worker import OnCommand, Worker
+
+if TYPE_CHECKING:
+    from llmvitals.agent._http import Controller
 
 log = logging.getLogger("llmvitals")
 
@@ -71,7 +72,7 @@ class Agent:
 
     def _begin(self) -> None:
         """What belongs to one boot of one process."""
-        self.boot_id = uuid.uuid4().hex
+        self.boot_id = os.urandom(16).hex()
         self._results = Results()
         self._worker = self._make_worker(lambda: None)
 
@@ -129,7 +130,7 @@ class Agent:
         values = self._profiles.get(name)
         if values is None:
             raise KeyError(f"there is no profile {name!r}; known are {', '.join(self._profiles.names()) or 'none'}")
-        lease_id = f"application-{uuid.uuid4().hex}"
+        lease_id = f"application-{os.urandom(16).hex()}"
         self._leases.grant(lease_id, values, 60.0, profile=name)
         self._leases.confirm(lease_id)
 
@@ -164,6 +165,9 @@ class Agent:
 
         *agent_id* names this instance across its restarts: "companion@127.0.0.1:9464".
         """
+        # requests and all that it brings, some 70 ms: only an agent that starts needs it.
+        from llmvitals.agent._http import Controller  # noqa: PLC0415
+
         if not agent_id.isprintable() or not 0 < len(agent_id) <= MAX_ID:
             raise ValueError(f"agent id {agent_id!r} must be 1 to {MAX_ID} printable characters")
         with self._lock:
@@ -260,7 +264,7 @@ class Agent:
 class _Threads:
     """The three threads of a started agent, and what they talk through."""
 
-    def __init__(self, poller: Poller, worker: Worker, keeper: Keeper, controllers: tuple[Controller, ...]) -> None:
+    def __init__(self, poller: Poller, worker: Worker, keeper: Keeper, controllers: "tuple[Controller, ...]") -> None:
         self._poller = poller
         self._worker = worker
         self._keeper = keeper

@@ -7,9 +7,7 @@ from typing import Any, Protocol
 
 from llmvitals.agent._actions import Action
 from llmvitals.agent._leases import LEAST_SECONDS, MOST_SECONDS, Lease, Leases
-from llmvitals.agent._memory_trace import trace_memory
 from llmvitals.agent._parameters import Parameter
-from llmvitals.agent._profiler import profile_cpu
 from llmvitals.agent._profiles import Profiles
 from llmvitals.agent._protocol import Command
 from llmvitals.agent._reclaim import collect_garbage
@@ -87,13 +85,13 @@ class Builtins:
             _action(
                 "trace_memory",
                 "Which lines allocate memory that stays. Slows allocations while it runs.",
-                lambda _, given: trace_memory(given.get("seconds", 5.0), self.stopping),
+                lambda _, given: self._trace_memory(**given),
                 _SECONDS,
             ),
             _action(
                 "profile_cpu",
                 "Where processor time goes, in all threads.",
-                lambda _, given: profile_cpu(given.get("seconds", 5.0), self.stopping),
+                lambda _, given: self._profile_cpu(**given),
                 _SECONDS,
             ),
         ]
@@ -194,6 +192,18 @@ class Builtins:
                 )
             )
         return found
+
+    # What these two need is imported when it is asked for, which most processes never are.
+
+    def _trace_memory(self, seconds: float = 5.0) -> dict[str, Any]:
+        from llmvitals.agent._memory_trace import trace_memory  # noqa: PLC0415
+
+        return trace_memory(seconds, self.stopping)
+
+    def _profile_cpu(self, seconds: float = 5.0) -> dict[str, Any]:
+        from llmvitals.agent._profiler import profile_cpu  # noqa: PLC0415
+
+        return profile_cpu(seconds, self.stopping)
 
     def _apply(self, command: Command, given: Mapping[str, Any]) -> dict[str, Any]:
         values = self._tunables.check(given["values"])

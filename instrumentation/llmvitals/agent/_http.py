@@ -14,6 +14,7 @@ from requests.auth import AuthBase
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
+from llmvitals.agent._failures import ControllerError, NeverError, RefusedError, UnauthorizedError
 from llmvitals.agent._protocol import MAX_BODY_BYTES, Result, cut
 
 log = logging.getLogger("llmvitals")
@@ -22,22 +23,6 @@ CONNECT_SECONDS = 3.0
 ANSWER_SECONDS = 10.0
 # They speak of the body, which will be the same the next time. A 404 speaks of what is there, and that may change.
 _NEVER = frozenset({400, 410, 413, 415, 422})
-
-
-class ControllerError(Exception):
-    """The remediation service could not be asked, or its answer is no answer."""
-
-
-class RefusedError(ControllerError):
-    """Nobody listens there: trying again soon costs nothing."""
-
-
-class UnauthorizedError(ControllerError):
-    """The remediation service does not take the token (401 or 403)."""
-
-
-class NeverError(ControllerError):
-    """The remediation service will not take this very message, now or later (400, 413 and their like)."""
 
 
 class Controller:

@@ -2,15 +2,18 @@ import logging
 import random
 import threading
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from llmvitals import catalogue
 from llmvitals._recording import Recorder
 from llmvitals.agent._clock import Clock
-from llmvitals.agent._http import Controller, ControllerError, NeverError, RefusedError, UnauthorizedError
+from llmvitals.agent._failures import ControllerError, NeverError, RefusedError, UnauthorizedError
 from llmvitals.agent._protocol import ProtocolError, parse_commands
 from llmvitals.agent._results import Results
 from llmvitals.agent._worker import Worker
+
+if TYPE_CHECKING:
+    from llmvitals.agent._http import Controller
 
 log = logging.getLogger("llmvitals")
 
@@ -46,7 +49,7 @@ class Teller:
     def __init__(
         self,
         recorder: Recorder,
-        controller: Controller,
+        controller: "Controller",
         results: Results,
         clock: Clock,
         *,
@@ -94,7 +97,7 @@ class Poller:
         recorder: Recorder,
         clock: Clock,
         *,
-        controller: Controller,
+        controller: "Controller",
         worker: Worker,
         teller: Teller,
         hello: Callable[[], Mapping[str, Any]],

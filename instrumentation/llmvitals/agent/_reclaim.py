@@ -1,19 +1,16 @@
-import ctypes
 import gc
 import time
 from typing import Any, Literal
 
-import psutil
+from llmvitals._resident import resident_bytes
 
 Trim = Literal["done", "nothing", "unsupported"]
 
 
-def resident_bytes() -> int:
-    return int(psutil.Process().memory_info().rss)
-
-
 def trim() -> Trim:
     """Give freed memory back to the system. glibc keeps it otherwise: freeing alone often lowers nothing."""
+    import ctypes  # noqa: PLC0415 -- what only a command needs must not cost each start
+
     try:
         malloc_trim = ctypes.CDLL(None).malloc_trim
     except (AttributeError, OSError, TypeError):
