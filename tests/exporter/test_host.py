@@ -1,11 +1,13 @@
 """The host's collectors, on a small machine's files and a golden answer."""
 
 import os
+import threading
+import time
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from tests.exporter.reading import plant, settings, values
+from tests.exporter.reading import plant, settings, until, values
 
 from llmvitals_exporter._declaration import NothingToCollect
 from llmvitals_exporter._places import ROOTFS
@@ -103,7 +105,7 @@ def test_filesystems(disks):
     """Real filesystems are measured once each; one that does not answer has only its error."""
     found = values(filesystem.COLLECTOR, filesystem.COLLECTOR.open(settings()))
 
-    assert ["/", "/srv/my models", "/srv/gone"] == disks
+    assert {"/", "/srv/my models", "/srv/gone"} == set(disks)
     assert 4096000.0 == found[f"node_filesystem_size_bytes{ROOT}"]
     assert 2048000.0 == found[f"node_filesystem_free_bytes{ROOT}"]
     assert 1638400.0 == found[f"node_filesystem_avail_bytes{ROOT}"]
@@ -113,10 +115,39 @@ def test_filesystems(disks):
     assert 15 == len(found)
 
 
+def test_hung_mount(monkeypatch):
+    """A network mount whose server is gone costs its own series, one thread and one wait, and comes back by itself."""
+    gate = threading.Event()
+    asked = []
+
+    def statvfs(path):
+        asked.append(path)
+        if path == "/srv/gone":
+            gate.wait()
+        return SimpleNamespace(f_blocks=1000, f_frsize=4096, f_bfree=500, f_bavail=400, f_files=90, f_ffree=80)
+
+    monkeypatch.setattr(os, "statvfs", statvfs)
+    source = filesystem.COLLECTOR.open(settings())
+    seconds = []
+    for _ in range(4):
+        started = time.monotonic()
+        found = values(filesystem.COLLECTOR, source)
+        seconds.append(time.monotonic() - started)
+
+        assert [f"node_filesystem_device_error{GONE}"] == [series for series in found if GONE in series]
+        assert 15 == len(found)
+    assert seconds[0] < 2.0  # A collector's time: else the whole collector would be left out.
+    assert max(seconds[1:]) < 0.5
+    assert 1 == asked.count("/srv/gone")
+
+    gate.set()
+    until(lambda: 4096000.0 == values(filesystem.COLLECTOR, source).get(f"node_filesystem_size_bytes{GONE}"))
+
+
 def test_host_mounted_in_a_container(disks):
     """With the host's root mounted somewhere, its filesystems are measured there and named as the host names them."""
     source = filesystem.COLLECTOR.open(settings(more={ROOTFS: "/host"}))
     found = values(filesystem.COLLECTOR, source)
 
-    assert ["/host/", "/host/srv/my models", "/host/srv/gone"] == disks
+    assert {"/host/", "/host/srv/my models", "/host/srv/gone"} == set(disks)
     assert 4096000.0 == found[f"node_filesystem_size_bytes{ROOT}"]

@@ -5,8 +5,9 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from llmvitals_exporter._declaration import Declaration, Reader, Settings
+from llmvitals_exporter._declaration import Declaration, Settings
 from llmvitals_exporter._family import Family, Reading
+from llmvitals_exporter._patience import Patience
 from llmvitals_exporter._places import PROCFS, ROOTFS, read_text
 
 _LABELS = ("device", "fstype", "mountpoint")
@@ -56,6 +57,10 @@ _TYPES_LEFT_OUT = frozenset(
         "tracefs",
     ]
 )
+#: Those that answer from the kernel's own memory. Any other may be a server's, or a program's, that is gone.
+_LOCAL_TYPES = frozenset(["btrfs", "ext2", "ext3", "ext4", "f2fs", "ramfs", "tmpfs", "vfat", "xfs", "zfs"])
+#: Less than a collector's time, so that the filesystems that do answer are served.
+_WAIT_SECONDS = 1.0
 _ESCAPE = re.compile(r"\\([0-7]{3})")
 
 
@@ -83,27 +88,44 @@ def _unescape(field: str) -> str:
     return _ESCAPE.sub(lambda match: chr(int(match[1], 8)), field)
 
 
-def _read(procfs: str, rootfs: str) -> Iterator[Reading]:
-    # The first process's view: ours may lack what a service's sandbox hides, and in a container it is not the host's.
-    for mount in mounts(read_text(f"{procfs}/1/mounts")):
-        labels = (mount.device, mount.fstype, mount.mountpoint)
-        try:
-            stat = os.statvfs(mount.mountpoint if rootfs == "/" else rootfs + mount.mountpoint)
-        except OSError:
-            yield DEVICE_ERROR, labels, 1.0
-            continue
-        yield DEVICE_ERROR, labels, 0.0
-        yield READONLY, labels, float(mount.readonly)
-        yield SIZE, labels, float(stat.f_blocks * stat.f_frsize)
-        yield FREE, labels, float(stat.f_bfree * stat.f_frsize)
-        yield AVAIL, labels, float(stat.f_bavail * stat.f_frsize)
-        yield FILES, labels, float(stat.f_files)
-        yield FILES_FREE, labels, float(stat.f_ffree)
+class Filesystems:
+    """Asks local filesystems at once, and those that may hang with patience: a dead server costs its own mount only."""
+
+    def __init__(self, procfs: str, rootfs: str) -> None:
+        # The first process's view: ours may lack what a service's sandbox hides, in a container it is not the host's.
+        self._mounts = f"{procfs}/1/mounts"
+        self._root = "" if rootfs == "/" else rootfs
+        self._patience = Patience(self._ask, seconds=_WAIT_SECONDS)
+
+    def read(self) -> Iterator[Reading]:
+        mounted = list(mounts(read_text(self._mounts)))
+        distant = self._patience.answers([mount for mount in mounted if mount.fstype not in _LOCAL_TYPES])
+        for mount in mounted:
+            labels = (mount.device, mount.fstype, mount.mountpoint)
+            try:
+                stat = distant[mount] if mount in distant else self._ask(mount)
+            except OSError as error:
+                stat = error
+            if isinstance(stat, Exception):
+                yield DEVICE_ERROR, labels, 1.0
+                continue
+            yield DEVICE_ERROR, labels, 0.0
+            yield READONLY, labels, float(mount.readonly)
+            yield SIZE, labels, float(stat.f_blocks * stat.f_frsize)
+            yield FREE, labels, float(stat.f_bfree * stat.f_frsize)
+            yield AVAIL, labels, float(stat.f_bavail * stat.f_frsize)
+            yield FILES, labels, float(stat.f_files)
+            yield FILES_FREE, labels, float(stat.f_ffree)
+
+    def close(self) -> None:
+        """A thread that hangs in the kernel ends with the process."""
+
+    def _ask(self, mount: Mount) -> os.statvfs_result:
+        return os.statvfs(self._root + mount.mountpoint)
 
 
-def _open(settings: Settings) -> Reader:
-    procfs, rootfs = settings[PROCFS], settings[ROOTFS]
-    return Reader(lambda: _read(procfs, rootfs))
+def _open(settings: Settings) -> Filesystems:
+    return Filesystems(settings[PROCFS], settings[ROOTFS])
 
 
 COLLECTOR = Declaration(

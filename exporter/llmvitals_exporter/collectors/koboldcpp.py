@@ -3,16 +3,14 @@
 import http.client
 import json
 import math
-import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, wait
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
 from llmvitals_exporter._declaration import Declaration, Option, Settings, each
 from llmvitals_exporter._family import Family, Reading
+from llmvitals_exporter._patience import Patience
 
 
 def _family(name: str, help_: str) -> Family:
@@ -115,7 +113,7 @@ def fetch(server: Server, timeout: float = _WAIT_SECONDS) -> dict[str, Any]:
 
 
 class KoboldCpp:
-    """Asks every server in a thread of its own: one that drips its answer out holds up nobody."""
+    """Asks every server; one that drips its answer out holds up nobody."""
 
     def __init__(
         self,
@@ -125,46 +123,19 @@ class KoboldCpp:
         fetch: Callable[[Server], dict[str, Any]] = fetch,
     ) -> None:
         self._servers = servers
-        self._wait = wait_seconds
-        self._fetch = fetch
-        self._pending: dict[Server, Future[dict[str, Any]]] = {}
+        self._patience = Patience(fetch, seconds=wait_seconds)
 
     def read(self) -> Iterator[Reading]:
-        started = time.monotonic()
-        asked = {server: self._ask(server) for server in self._servers if self._is_free(server)}
-        wait(asked.values(), timeout=self._wait - (time.monotonic() - started))
-        for server in self._servers:
-            figures = _figures(asked.get(server))
-            yield UP, (server.label,), 0.0 if figures is None else 1.0
-            if figures is not None:
-                for family, value in _believed(figures).items():
-                    yield family, (server.label,), value
+        for server, figures in self._patience.answers(self._servers).items():
+            if isinstance(figures, Exception):
+                yield UP, (server.label,), 0.0
+                continue
+            yield UP, (server.label,), 1.0
+            for family, value in _believed(figures).items():
+                yield family, (server.label,), value
 
     def close(self) -> None:
         """The threads are daemons; a request that hangs ends with the process."""
-
-    def _is_free(self, server: Server) -> bool:
-        pending = self._pending.get(server)
-        return pending is None or pending.done()
-
-    def _ask(self, server: Server) -> "Future[dict[str, Any]]":
-        future: Future[dict[str, Any]] = Future()
-
-        def run() -> None:
-            try:
-                future.set_result(self._fetch(server))
-            except Exception as error:  # noqa: BLE001 -- whatever a strange server causes, it is only "not up"
-                future.set_exception(error)
-
-        self._pending[server] = future
-        threading.Thread(target=run, name=f"koboldcpp {server.label}", daemon=True).start()
-        return future
-
-
-def _figures(future: "Future[dict[str, Any]] | None") -> dict[str, Any] | None:
-    if future is None or not future.done() or future.exception() is not None:
-        return None
-    return future.result()
 
 
 def _believed(figures: dict[str, Any]) -> dict[Family, float]:
