@@ -27,10 +27,12 @@ if TYPE_CHECKING:
     from llmvitals._cleanups import CleanUp
     from llmvitals._health import HealthCheck
     from llmvitals._limits import Limit
+    from llmvitals._object_pools import ObjectPool
     from llmvitals._semantic_memory import SemanticMemory
     from llmvitals._settings import Settings, settings
     from llmvitals._shutdown import Shutdown, ShutdownReport
     from llmvitals._startup import Startup
+    from llmvitals._steps import Step
     from llmvitals._voice import Voice
     from llmvitals.agent import Bounds
 
@@ -41,11 +43,13 @@ _LATER = {
     "CleanUp": "_cleanups",
     "HealthCheck": "_health",
     "Limit": "_limits",
+    "ObjectPool": "_object_pools",
     "SemanticMemory": "_semantic_memory",
     "Settings": "_settings",
     "Shutdown": "_shutdown",
     "ShutdownReport": "_shutdown",
     "Startup": "_startup",
+    "Step": "_steps",
     "Voice": "_voice",
     "settings": "_settings",
 }
@@ -63,6 +67,7 @@ __all__ = [
     "LLMVitalsError",
     "Limit",
     "Module",
+    "ObjectPool",
     "Operation",
     "Pool",
     "Retries",
@@ -72,6 +77,7 @@ __all__ = [
     "Shutdown",
     "ShutdownReport",
     "Startup",
+    "Step",
     "Users",
     "Vitals",
     "Voice",

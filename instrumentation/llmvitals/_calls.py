@@ -3,7 +3,6 @@
 import inspect
 import weakref
 from collections.abc import Callable, Mapping
-from contextlib import aclosing
 from contextvars import ContextVar, Token
 from functools import partial, wraps
 from time import perf_counter
@@ -12,7 +11,7 @@ from typing import Any, ParamSpec, Self, TypeVar, cast
 
 from llmvitals import catalogue
 from llmvitals._recording import Recorder, error_type, observe_counted
-from llmvitals._streams import Watch, end_reason, watch_stream
+from llmvitals._streams import Watch, end_reason, relay_async, watch_stream
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -259,13 +258,10 @@ class Call:
 
         if inspect.isasyncgenfunction(function):
 
-            @wraps(function)
-            async def generating_async(*args: P.args, **kwargs: P.kwargs) -> Any:
-                async with aclosing(another().stream(function(*args, **kwargs))) as chunks:
-                    async for chunk in chunks:
-                        yield chunk
+            def source(*args: P.args, **kwargs: P.kwargs) -> Any:
+                return another().stream(function(*args, **kwargs))
 
-            return cast("Callable[P, T]", generating_async)
+            return cast("Callable[P, T]", relay_async(function, source))
 
         if inspect.iscoroutinefunction(function):
 
@@ -326,7 +322,7 @@ class Call:
             children[1].observe(tokens_in)
         if tokens_out is not None:
             children[-1].observe(tokens_out)
-        if tokens_in is None and tokens_out is None and error is None:
+        if tokens_in is None and tokens_out is None and error is None and self.operation != "retrieval":
             streamed = "false" if times is None else "true"
             recorder.child(catalogue.USAGE_MISSING, self.provider, self.model, streamed).inc()
         if times is not None:

@@ -2,8 +2,10 @@
 
 import weakref
 from bisect import bisect_left
-from collections.abc import AsyncGenerator, Generator, Mapping
+from collections.abc import AsyncGenerator, Callable, Generator, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
+from functools import wraps
 from time import perf_counter
 from types import AsyncGeneratorType, GeneratorType
 from typing import Any, Protocol, TypeVar, cast
@@ -223,3 +225,36 @@ async def _async_generator(source: AsyncGenerator[Any, Any], watch: Watch) -> As
     except BaseException as error:
         watch.end(error)
         raise
+
+
+def relay_async(
+    function: Callable[..., Any],
+    source: Callable[..., AsyncGenerator[Any, Any]],
+    *,
+    around: Callable[[], AbstractContextManager[Any]] = nullcontext,
+) -> Callable[..., AsyncGenerator[Any, Any]]:
+    """Make an async generator function like *function* that runs what *source* returns, inside of *around*.
+
+    What is sent, thrown and closed reaches the source: what ``yield from`` does for other generators.
+    """
+
+    @wraps(function)
+    async def relaying(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, Any]:
+        with around():
+            chunks = source(*args, **kwargs)
+            try:
+                chunk = await anext(chunks)
+                while True:
+                    try:
+                        sent = yield chunk
+                    except GeneratorExit:
+                        await chunks.aclose()
+                        raise
+                    except BaseException as error:  # noqa: BLE001 -- whatever is thrown in belongs to the source
+                        chunk = await chunks.athrow(error)
+                    else:
+                        chunk = await chunks.asend(sent)
+            except StopAsyncIteration:
+                return
+
+    return relaying

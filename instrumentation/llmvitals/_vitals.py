@@ -16,8 +16,8 @@ from prometheus_client.process_collector import ProcessCollector
 
 from llmvitals import _current, catalogue
 from llmvitals._breaker import Breaker, Breakers
-from llmvitals._calls import Call
 from llmvitals._concerns import colour_of, concerns
+from llmvitals._genai import GenAI
 from llmvitals._recording import Recorder
 from llmvitals._retries import Retries
 from llmvitals._version import VERSION
@@ -32,7 +32,7 @@ log = logging.getLogger("llmvitals")
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 
-class Vitals(Work):
+class Vitals(GenAI, Work):
     """What one application says of itself. Made by `llmvitals.start`; in tests by `llmvitals.testing.fresh`.
 
     Recording never raises into the application and never blocks it: a fault of ours is counted and logged once. Only a
@@ -57,9 +57,9 @@ class Vitals(Work):
         recorder = Recorder(registry)
         recorder.child(catalogue.BUILD_INFO, VERSION).set(1)
         self.service = service
-        self.agent = Agent(recorder, service=service, profile=profile, on_command=on_command)
-        super().__init__(recorder, reach=self.agent.reach, threads=threads)
-        self._breakers = self.agent.reach.breakers = Breakers(recorder, tell=self._history.record)
+        self._agent = Agent(recorder, service=service, profile=profile, on_command=on_command)
+        super().__init__(recorder, reach=self._agent.reach, threads=threads)
+        self._breakers = self._agent.reach.breakers = Breakers(recorder, tell=self._history.record)
         self._memory: Memory | None = None
         self._server: Server | None = None
         self._collectors: list[Any] = []
@@ -76,29 +76,7 @@ class Vitals(Work):
         """Where ``/metrics`` listens; None when it does not."""
         return self._server.port if self._server is not None else None
 
-    # --- LLM calls ------------------------------------------------------------------------------------------------
-
-    def call(
-        self,
-        *,
-        provider: str,
-        model: str,
-        operation: str = "chat",
-        server_address: str = "",
-        server_port: str | int = "",
-    ) -> Call:
-        """One LLM call: how long it takes, its tokens, chunks and error. A context manager or decorator, sync or async.
-
-        All that is given here becomes a label, so keep it to few values; tokens are told on the way: see `Call`.
-        """
-        return Call(
-            self.recorder,
-            provider=provider,
-            model=model,
-            operation=operation,
-            server_address=server_address,
-            server_port=server_port,
-        )
+    # --- What guards LLM calls ------------------------------------------------------------------------------------
 
     def retries(self, name: str) -> Retries:
         """Count the attempts, retries, waits and givings-up of one place that retries; see `Retries`."""
@@ -148,7 +126,7 @@ class Vitals(Work):
         def rebuild_index(batch: int = 100) -> dict[str, int]: ...
         ```
         """
-        return self.agent.action(effect=effect, name=name, bounds=bounds, description=description)
+        return self._agent.action(effect=effect, name=name, bounds=bounds, description=description)
 
     def tunable(
         self,
@@ -169,7 +147,7 @@ class Vitals(Work):
         vitals.tunable("max_tokens", get=lambda: limits.tokens, set=limits.use_tokens, low=16, high=4096)
         ```
         """
-        self.agent.tunable(name, get=get, set=set, low=low, high=high, choices=choices)
+        self._agent.tunable(name, get=get, set=set, low=low, high=high, choices=choices)
 
     def profile(self, name: str, values: Mapping[str, Any]) -> None:
         """Name a set of values for tunables, all registered before.
@@ -177,7 +155,7 @@ class Vitals(Work):
         The one that `start` or ``LLMVITALS_PROFILE`` names is in force from here on. Raises ValueError for a taken
         name, an unknown tunable or a value out of bounds.
         """
-        self.agent.profile(name, values)
+        self._agent.profile(name, values)
 
     # --- One look -------------------------------------------------------------------------------------------------
 
@@ -263,7 +241,7 @@ class Vitals(Work):
             )
             return
         with self.recorder.guard("agent"):
-            self.agent.start(url, token_file, agent_id=agent_id)
+            self._agent.start(url, token_file, agent_id=agent_id)
 
     def close(self) -> None:
         """Stop what was started and put back what is on lease. The second time does nothing."""
@@ -273,7 +251,7 @@ class Vitals(Work):
             self._closed = True
         atexit.unregister(self.close)
         with self.recorder.guard("agent"):
-            self.agent.close()
+            self._agent.close()
         for component, part in (
             ("health", self._health_checks),
             ("cleanups", self._cleanups),

@@ -4,19 +4,17 @@ Documentation, dashboards, rules and tests are checked against this list, so a f
 Where OpenTelemetry's semantic conventions have a metric, the name is its exact Prometheus translation.
 """
 
-from llmvitals import _work_families
-from llmvitals._family import OPERATION_BUCKETS
+from llmvitals import _genai_families, _work_families
+from llmvitals._family import OPERATION_BUCKETS, OTEL_DURATION_BUCKETS
 from llmvitals._family import Family as Family  # noqa: PLC0414 -- part of this module's face
 
 # --- Buckets ----------------------------------------------------------------------------------------------------------
 
-_OTEL_DURATION = tuple(round(0.01 * 2**n, 2) for n in range(14))
-
 # OTel stops at 81.92 s; a local model that thinks does not.
-DURATION_BUCKETS = (*_OTEL_DURATION, 163.84, 327.68, 655.36)
+DURATION_BUCKETS = (*OTEL_DURATION_BUCKETS, 163.84, 327.68, 655.36)
 
 # Local models reach 3 ms a chunk, below OTel's first bound.
-CHUNK_BUCKETS = (0.001, 0.0025, 0.005, *_OTEL_DURATION)
+CHUNK_BUCKETS = (0.001, 0.0025, 0.005, *OTEL_DURATION_BUCKETS)
 
 TOKEN_BUCKETS = tuple(float(4**n) for n in range(14))
 
@@ -323,7 +321,7 @@ _RUNTIME = (
     ),
 )
 
-FAMILIES: tuple[Family, ...] = (*_OURS, *_work_families.FAMILIES, *_RUNTIME)
+FAMILIES: tuple[Family, ...] = (*_OURS, *_genai_families.FAMILIES, *_work_families.FAMILIES, *_RUNTIME)
 
 CLOSED_LABELS = frozenset(
     {

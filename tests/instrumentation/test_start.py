@@ -142,7 +142,7 @@ def test_replicas_that_listen_everywhere_have_ids_of_their_own(registry, tmp_pat
     with llmvitals.start(
         "shop", host=host, port=0, registry=registry, remediation_url=nobody, agent_token_file=token
     ) as vitals:
-        assert f"shop@{place}:{vitals.metrics_port}" == vitals.agent.hello()["agent_id"]
+        assert f"shop@{place}:{vitals.metrics_port}" == vitals._agent.hello()["agent_id"]
 
 
 @pytest.mark.parametrize("url", ["nonsense", "ftp://host/", "http://"], ids=["text", "scheme", "no host"])
@@ -190,7 +190,7 @@ def test_every_idea_is_offered(vitals, tmp_path):
     def warm_response_cache() -> dict[str, int]:
         return {"entries": 1}
 
-    names = {action["name"] for action in vitals.agent.hello()["actions"]}
+    names = {action["name"] for action in vitals._agent.hello()["actions"]}
     assert {"warm_response_cache", "drop_caches", "evict_users", "reset_breaker", "switch_profile"} <= names
     assert 1 == vitals.value("llmvitals_operations_total", operation="talker", level="excellent")
     assert 1 == vitals.value("llmvitals_cache_requests_total", result="hit")
