@@ -38,6 +38,7 @@ _LIBRARIES = (
     ("redis", "redis", "_redis"),
     ("aiocache", "aiocache", "_aiocache"),
     ("starlette", "starlette.applications", "_starlette"),
+    ("aiohttp", "aiohttp", "_aiohttp"),
     ("websockets", "websockets.asyncio.connection", "_websockets"),
 )
 
@@ -85,8 +86,6 @@ def uninstrument() -> None:
 
 def _watch(library: str, module: str, file: str) -> bool:
     if library in _sessions:
-        if library == "openai" and (sdk := sys.modules.get(f"{__name__}.{file}")) is not None:
-            sdk.instrument(_target.vitals, _target.providers)
         return True
     try:
         if importlib.util.find_spec(module.partition(".")[0]) is None:
@@ -104,11 +103,7 @@ def _install(session: Session, file: str) -> bool:
     """Patch the library; when that fails, put back what was patched and leave it alone."""
     try:
         integration = importlib.import_module(f"{__name__}.{file}")
-        if session.library == "openai":  # It keeps sessions of its own.
-            integration.instrument(_target.vitals, _target.providers)
-            session.undo_with(integration.uninstrument)
-        else:
-            integration.install(session)
+        integration.install(session)
     except Exception as error:  # noqa: BLE001 -- a library that looks different is left alone
         log.warning("llmvitals: %s is not watched: %s: %s", session.library, type(error).__name__, error)
         session.close()

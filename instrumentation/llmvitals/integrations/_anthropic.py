@@ -7,6 +7,7 @@ OpenTelemetry wants it; the API tells them apart.
 import functools
 import weakref
 from collections.abc import Callable
+from operator import attrgetter
 from typing import Any
 
 import anthropic
@@ -14,8 +15,8 @@ from anthropic.lib.streaming import _beta_messages, _messages
 from anthropic.resources import beta, messages
 
 from llmvitals._calls import Call
-from llmvitals._streams import Watch, watch_async_generator, watch_generator
-from llmvitals.integrations._llm import Seen, begin, wrap
+from llmvitals._streams import Watch
+from llmvitals.integrations._llm import Sdk, Seen, watch_sdk_stream, wrap
 from llmvitals.integrations._session import Session
 
 _RESOURCES = (
@@ -37,12 +38,14 @@ def install(session: Session) -> None:
     # `stream` only makes a manager: the request is sent when that is entered, and by then its model is out of sight.
     opened: weakref.WeakKeyDictionary[Any, tuple[Any, object]] = weakref.WeakKeyDictionary()
 
+    sdk = Sdk(session, seen=_Seen, url=attrgetter("_base_url"), provider=lambda *_: "anthropic")
+
     def begin_create(resource: Any, args: Any, kwargs: Any) -> Seen | None:  # noqa: ARG001 -- as `wrap` calls it
-        return _begin(session, resource, kwargs.get("model"))
+        return sdk.begin(resource._client, "chat", kwargs.get("model"))  # noqa: SLF001 -- there is no public way to it
 
     def begin_stream(manager: Any, args: Any, kwargs: Any) -> Seen | None:  # noqa: ARG001
-        resource, model = opened.get(manager, (None, None))
-        return _begin(session, resource, model) if resource is not None else None
+        client, model = opened.get(manager, (None, None))
+        return sdk.begin(client, "chat", model) if client is not None else None
 
     for resource in _RESOURCES:
         asynchronous = resource.__name__.startswith("Async")
@@ -59,37 +62,25 @@ def _remember(
     @functools.wraps(original)
     def stream(self: Any, *args: Any, **kwargs: Any) -> Any:
         manager = original(self, *args, **kwargs)
-        opened[manager] = (self, kwargs.get("model"))
+        opened[manager] = (self._client, kwargs.get("model"))
         return manager
 
     return stream
 
 
-def _begin(session: Session, resource: Any, model: object) -> Seen | None:
-    def address() -> tuple[str, str]:
-        url = resource._client.base_url  # noqa: SLF001 -- the resource has no public way to its client
-        return url.host, str(url.port or (80 if url.scheme == "http" else 443))
-
-    return begin(session, _Seen, operation="chat", provider="anthropic", model=model, address=address)
-
-
 class _Seen(Seen):
+    __slots__ = ()
+
     def read_reply(self, reply: Any) -> Any:
         raw = getattr(reply, "_raw_stream", reply)
         if isinstance(raw, (anthropic.Stream, anthropic.AsyncStream)):
             if not self.call.is_streaming:
-                self._watch(raw, asynchronous=isinstance(raw, anthropic.AsyncStream))
+                watch = _EventWatch(_Events(self.call), self.vitals.recorder)
+                self.call._watch = weakref.ref(watch)  # noqa: SLF001 -- as `Call.watch` does with a plain one
+                watch_sdk_stream(raw, watch)
         else:
             _read(self.call, reply)
         return reply
-
-    def _watch(self, stream: Any, *, asynchronous: bool) -> None:
-        """Watch the very object that the SDK returned: its type, attributes and identity stay."""
-        iterator = stream._iterator  # noqa: SLF001 -- the one place that all ways of iterating go through
-        watch = _EventWatch(_Events(self.call), self.vitals.recorder)
-        self.call._watch = weakref.ref(watch)  # noqa: SLF001 -- as `Call.watch` does with a plain one
-        stream._iterator = (watch_async_generator if asynchronous else watch_generator)(iterator, watch)  # noqa: SLF001
-        stream.close = functools.partial(_close, weakref.ref(stream), watch)
 
 
 class _EventWatch(Watch):
@@ -125,10 +116,3 @@ def _read(call: Call, reply: object) -> None:
         input_tokens=sum(counts) if isinstance(getattr(usage, "input_tokens", None), int) else None,
         output_tokens=output if isinstance(output, int) else None,
     )
-
-
-def _close(stream: "weakref.ref[Any]", watch: Watch) -> Any:
-    # A strong reference from the stream to itself would leave an abandoned one to the cycle collector.
-    watch.closed()
-    alive = stream()
-    return type(alive).close(alive) if alive is not None else None

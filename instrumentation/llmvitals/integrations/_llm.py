@@ -2,10 +2,13 @@
 
 import functools
 import inspect
+import weakref
 from collections.abc import Awaitable, Callable, Mapping
+from types import GeneratorType
 from typing import Any
 
 from llmvitals._calls import Call, active_call
+from llmvitals._streams import Watch, watch_async_generator, watch_generator
 from llmvitals._vitals import Vitals
 from llmvitals.integrations._session import Session
 
@@ -15,6 +18,8 @@ class Seen:
 
     An integration says in a subclass what a reply means; see `read_reply`.
     """
+
+    __slots__ = ("_component", "_own", "call", "vitals")
 
     def __init__(self, call: Call, vitals: Vitals, component: str, *, own: bool) -> None:
         self.call = call
@@ -46,40 +51,64 @@ class Seen:
 Begin = Callable[[Any, tuple[Any, ...], Mapping[str, Any]], Seen | None]
 """Begins the call of one use, given the object that has the method, and the arguments; None when nothing is watched."""
 
+# Clients are made for good; one that is made per request brings a new URL each time.
+_SERVERS_KEPT = 256
 
-def begin(
-    session: Session,
-    kind: type[Seen],
-    *,
-    operation: str,
-    provider: str,
-    model: object,
-    address: Callable[[], tuple[str, str]],
-) -> Seen | None:
-    """Begin a call, or find the application's own of this *operation*. Never raises.
 
-    *address* gives the server's host and port; *provider* is its name unless `instrument` was told another.
-    """
-    vitals = session.vitals
-    if vitals is None:
-        return None
-    try:
-        outer = active_call()
-        if outer is not None and outer.operation == operation:
-            return kind(outer, vitals, session.library, own=False)
-        host, port = address()
-        names = session.providers
-        call = vitals.call(
-            provider=names.get(f"{host}:{port}") or names.get(host) or provider,
-            model=str(model or ""),
-            operation=operation,
-            server_address=host,
-            server_port=port,
-        )
-        return kind(call.start(), vitals, session.library, own=True)
-    except Exception as fault:  # noqa: BLE001 -- an unwatched call is better than none
-        vitals.recorder.fault(session.library, fault)
-        return None
+class Sdk:
+    """What all uses of one SDK share while it is watched."""
+
+    def __init__(
+        self,
+        session: Session,
+        *,
+        seen: type[Seen] = Seen,
+        url: Callable[[Any], Any],
+        provider: Callable[[Any, str], str],
+    ) -> None:
+        """*url* gives a client's base URL; *provider* the name of its server, by host, unless `instrument` was told."""
+        self.session = session
+        self._seen = seen
+        self._url = url
+        self._provider = provider
+        # By the URL's id; the URL itself is kept with it, so that the id stays its own.
+        self._servers: dict[int, tuple[Any, Mapping[str, str], tuple[str, str, str]]] = {}
+
+    def begin(self, client: Any, operation: str, model: object) -> Seen | None:
+        """Begin a call, or find the application's own of this *operation*. Never raises."""
+        session = self.session
+        vitals = session.vitals
+        if vitals is None:
+            return None
+        try:
+            outer = active_call()
+            if outer is not None and outer.operation == operation:
+                return self._seen(outer, vitals, session.library, own=False)
+            provider, host, port = self._server(client)
+            call = Call(
+                vitals.recorder,
+                provider=provider,
+                model=str(model or ""),
+                operation=operation,
+                server_address=host,
+                server_port=port,
+            )
+            return self._seen(call.start(), vitals, session.library, own=True)
+        except Exception as fault:  # noqa: BLE001 -- an unwatched call is better than none
+            vitals.recorder.fault(session.library, fault)
+            return None
+
+    def _server(self, client: Any) -> tuple[str, str, str]:
+        """Return provider, host and port that *client* asks now."""
+        url, names = self._url(client), self.session.providers
+        known = self._servers.get(id(url))
+        if known is None or known[1] is not names:
+            host, port = url.host, str(url.port or (80 if url.scheme == "http" else 443))
+            provider = names.get(f"{host}:{port}") or names.get(host) or self._provider(client, host)
+            if len(self._servers) >= _SERVERS_KEPT:
+                self._servers.clear()
+            known = self._servers[id(url)] = (url, names, (provider, host, port))
+        return known[2]
 
 
 def wrap(original: Callable[..., Any], begin: Begin, *, asynchronous: bool) -> Callable[..., Any]:
@@ -130,3 +159,21 @@ async def awaited(seen: Seen | None, reply: Awaitable[Any]) -> Any:
         seen.failed(error)
         raise
     return seen.replied(replied)
+
+
+def watch_sdk_stream(stream: Any, watch: Watch) -> None:
+    """Watch the very object that the SDK returned, of the kind that SDKs made by Stainless have.
+
+    Its type, attributes and identity stay; `_iterator` is the one place that all ways of iterating go through.
+    """
+    iterator = stream._iterator  # noqa: SLF001
+    watched = watch_generator if isinstance(iterator, GeneratorType) else watch_async_generator
+    stream._iterator = watched(iterator, watch)  # noqa: SLF001
+    stream.close = functools.partial(_close, weakref.ref(stream), watch)
+
+
+def _close(stream: "weakref.ref[Any]", watch: Watch) -> Any:
+    # A strong reference from the stream to itself would leave an abandoned one to the cycle collector.
+    watch.closed()
+    alive = stream()
+    return type(alive).close(alive) if alive is not None else None

@@ -5,6 +5,7 @@ The functions of the module, ``ollama.chat`` and its like, are methods of a clie
 
 import functools
 import weakref
+from operator import attrgetter
 from types import AsyncGeneratorType, GeneratorType
 from typing import Any, cast
 
@@ -12,15 +13,16 @@ import ollama
 
 from llmvitals._calls import Call
 from llmvitals._streams import Watch, watch_async_generator, watch_generator
-from llmvitals.integrations._llm import Seen, begin, wrap
+from llmvitals.integrations._llm import Sdk, Seen, wrap
 from llmvitals.integrations._session import Session
 
 _OPERATIONS = {"chat": "chat", "generate": "text_completion", "embed": "embeddings"}
 
 
 def install(session: Session) -> None:
+    sdk = Sdk(session, seen=_Seen, url=attrgetter("_client.base_url"), provider=lambda *_: "ollama")
     for name, operation in _OPERATIONS.items():
-        started = functools.partial(_begin, session, operation)
+        started = functools.partial(_begin, sdk, operation)
         for client, asynchronous in ((ollama.Client, False), (ollama.AsyncClient, True)):
             session.patch(client, name, functools.partial(wrap, begin=started, asynchronous=asynchronous))
         # Bound before the class was patched.
@@ -31,16 +33,13 @@ def _bound_anew(name: str, original: Any) -> Any:
     return getattr(original.__self__, name)
 
 
-def _begin(session: Session, operation: str, client: Any, args: tuple[Any, ...], kwargs: Any) -> Seen | None:
-    def address() -> tuple[str, str]:
-        url = client._client.base_url  # noqa: SLF001 -- nothing public leads there
-        return url.host, str(url.port or (80 if url.scheme == "http" else 443))
-
-    model = args[0] if args else kwargs.get("model")
-    return begin(session, _Seen, operation=operation, provider="ollama", model=model, address=address)
+def _begin(sdk: Sdk, operation: str, client: Any, args: tuple[Any, ...], kwargs: Any) -> Seen | None:
+    return sdk.begin(client, operation, args[0] if args else kwargs.get("model"))
 
 
 class _Seen(Seen):
+    __slots__ = ()
+
     def read_reply(self, reply: Any) -> Any:
         if not isinstance(reply, (GeneratorType, AsyncGeneratorType)):
             _read(self.call, reply)
