@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from llmvitals._cleanups import CleanUp
     from llmvitals._health import HealthCheck
     from llmvitals._limits import Limit
-    from llmvitals._object_pools import ObjectPool
     from llmvitals._semantic_memory import SemanticMemory
     from llmvitals._settings import Settings, settings
     from llmvitals._shutdown import Shutdown, ShutdownReport
@@ -43,7 +42,6 @@ _LATER = {
     "CleanUp": "_cleanups",
     "HealthCheck": "_health",
     "Limit": "_limits",
-    "ObjectPool": "_object_pools",
     "SemanticMemory": "_semantic_memory",
     "Settings": "_settings",
     "Shutdown": "_shutdown",
@@ -67,7 +65,6 @@ __all__ = [
     "LLMVitalsError",
     "Limit",
     "Module",
-    "ObjectPool",
     "Operation",
     "Pool",
     "Retries",
