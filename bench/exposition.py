@@ -5,10 +5,14 @@
 Prints the medians and the ratio, after checking that both write the same bytes. Series as an LLM application has
 them: histograms of 17 buckets with seven labels, and counters and gauges with three; once in prometheus_client's own
 metrics, once in those that llmvitals records into.
+
+Then a scrape as a whole over loopback (encode, compress, send, receive, decompress), for each level of gzip and none.
 """
 
+import http.client
 import statistics
 import time
+import zlib
 from collections.abc import Callable
 from typing import Any
 
@@ -19,7 +23,7 @@ from prometheus_client.openmetrics import exposition as openmetrics
 from llmvitals import catalogue
 from llmvitals._series import OwnMetric
 from llmvitals.catalogue import Family
-from llmvitals.exposition import encode, encode_openmetrics
+from llmvitals.exposition import _respond, encode, encode_openmetrics, serve
 
 SERIES = 10_000
 ROUNDS = 30
@@ -61,6 +65,8 @@ def main() -> None:
     prometheus_client.disable_created_metrics()
     compare("prometheus_client's metrics", registry_of(SERIES, by_prometheus_client))
     compare("llmvitals' metrics", registry_of(SERIES, OwnMetric))
+    for series in (1_000, SERIES):
+        compare_codings(registry_of(series, OwnMetric), series)
 
 
 def compare(whose: str, registry: CollectorRegistry) -> None:
@@ -78,6 +84,32 @@ def compare(whose: str, registry: CollectorRegistry) -> None:
             f"  {name:16} llmvitals {ours_ms:7.2f} ms, prometheus_client {theirs_ms:7.2f} ms, same bytes: "
             f"{theirs_ms / ours_ms:.1f}x"
         )
+
+
+def compare_codings(registry: CollectorRegistry, series: int) -> None:
+    """Levels take turns, so that a noisy neighbour is everybody's."""
+    levels: list[int | None] = [None, 1, 2, 3, 4, 5, 6]
+    times: dict[int | None, list[float]] = {level: [] for level in levels}
+    sizes: dict[int | None, int] = {}
+    chosen = _respond.GZIP_LEVEL
+    with serve(registry, "127.0.0.1", 0) as server:
+        client = http.client.HTTPConnection(server.host, server.port, timeout=10)
+        for _ in range(ROUNDS):
+            for level in levels:
+                _respond.GZIP_LEVEL = chosen if level is None else level
+                start = time.perf_counter()
+                client.request("GET", "/metrics", headers={"Accept-Encoding": "identity" if level is None else "gzip"})
+                body = client.getresponse().read()
+                if level is not None:
+                    zlib.decompress(body, _respond.GZIP_FORMAT)
+                times[level].append(time.perf_counter() - start)
+                sizes[level] = len(body)
+        client.close()
+    _respond.GZIP_LEVEL = chosen
+    print(f"a scrape of {series} series over loopback, median of {ROUNDS}")
+    for level in levels:
+        what = "plain" if level is None else f"gzip {level}{' (used)' if level == chosen else ''}"
+        print(f"  {what:14} {statistics.median(times[level]) * 1000:7.2f} ms, {sizes[level]:9,} bytes")
 
 
 if __name__ == "__main__":

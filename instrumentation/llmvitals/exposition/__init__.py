@@ -8,6 +8,7 @@ server.close()
 """
 
 from llmvitals.exposition._encode import OnError, encode, encode_openmetrics
-from llmvitals.exposition._server import Limits, Page, Pages, ServeError, Server, serve
+from llmvitals.exposition._respond import Page, Pages
+from llmvitals.exposition._server import Limits, ServeError, Server, serve
 
 __all__ = ["Limits", "OnError", "Page", "Pages", "ServeError", "Server", "encode", "encode_openmetrics", "serve"]

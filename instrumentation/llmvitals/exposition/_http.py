@@ -1,4 +1,4 @@
-"""The little of HTTP/1.1 that a scrape needs: one request's head, and which text format it asks for."""
+"""The little of HTTP/1.1 that a scrape needs: one request's head."""
 
 from dataclasses import dataclass
 
@@ -41,24 +41,3 @@ def parse(head: bytes) -> Request:
     has_body = headers.get("content-length", "0") != "0" or "transfer-encoding" in headers
     keep_alive = not has_body and (connection == "keep-alive" if version == "HTTP/1.0" else connection != "close")
     return Request(method, target.partition("?")[0], keep_alive, headers)
-
-
-def prefers_openmetrics(accept: str) -> bool:
-    """Say whether an ``Accept`` header wants OpenMetrics 1.0 more than plain text."""
-    openmetrics = plain = 0.0
-    for media_range in accept.split(","):
-        kind, *parameters = (part.strip().lower() for part in media_range.split(";"))
-        settings = dict(parameter.split("=", 1) for parameter in parameters if "=" in parameter)
-        quality = _quality(settings.get("q", "1"))
-        if kind == "application/openmetrics-text" and settings.get("version", "1.0.0").startswith("1."):
-            openmetrics = max(openmetrics, quality)
-        elif kind in ("text/plain", "text/*", "*/*"):
-            plain = max(plain, quality)
-    return openmetrics > 0 and openmetrics >= plain
-
-
-def _quality(text: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        return 0.0

@@ -12,20 +12,17 @@ import socket
 import threading
 import time
 import weakref
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
 
 from prometheus_client.registry import Collector
 
-from llmvitals.exposition._encode import OnError, encode, encode_openmetrics
-from llmvitals.exposition._http import BadRequestError, Request, parse, prefers_openmetrics
+from llmvitals.exposition._encode import OnError
+from llmvitals.exposition._http import BadRequestError, parse
+from llmvitals.exposition._respond import PLAIN, Pages, Response, Site
 
 log = logging.getLogger("llmvitals")
-
-TEXT = "text/plain; version=0.0.4; charset=utf-8"
-OPENMETRICS = "application/openmetrics-text; version=1.0.0; charset=utf-8"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,23 +41,6 @@ class Limits:
     """For a whole response."""
 
     header_bytes: int = 16_384
-
-
-@dataclass(frozen=True, slots=True)
-class Page:
-    """What a page answers that is made for each request."""
-
-    body: str
-
-    kind: str = "text/plain; charset=utf-8"
-    """Its media type."""
-
-    status: str = "200 OK"
-
-    headers: Mapping[str, str] = field(default_factory=dict)
-
-
-Pages = Mapping[str, str | Callable[[Mapping[str, str]], Page]]
 
 
 class ServeError(OSError):
@@ -90,26 +70,15 @@ def serve(
     Raises:
         ServeError: When the address cannot be listened on.
     """
-    return Server(registry, host, port, limits=limits or Limits(), on_error=on_error, pages=pages or {})
+    return Server(Site(registry, pages or {}, on_error), host, port, limits=limits or Limits())
 
 
 class Server:
     """A running exposition server; made by `serve`."""
 
-    def __init__(
-        self,
-        registry: Collector,
-        host: str,
-        port: int,
-        *,
-        limits: Limits,
-        on_error: OnError | None,
-        pages: Pages,
-    ) -> None:
-        self.registry = registry
-        self.pages = pages
+    def __init__(self, site: Site, host: str, port: int, *, limits: Limits) -> None:
+        self.site = site
         self.limits = limits
-        self.on_error = on_error
         self._listener = _listen(host, port)
         self.host = host
         self.port: int = self._listener.getsockname()[1]
@@ -220,8 +189,8 @@ class _Connection:
         with self._client:
             try:
                 self._client.settimeout(0.05)
-                body = f"All {self._limits.connections} connections are busy answering.\n".encode()
-                self._client.sendall(_response("503 Service Unavailable", body, keep_alive=False))
+                why = f"All {self._limits.connections} connections are busy answering."
+                self._client.sendall(_told("503 Service Unavailable", why))
                 self._client.shutdown(socket.SHUT_WR)
                 # Closing with the request unread would reset the connection, answer and all.
                 self._client.recv(self._limits.header_bytes)
@@ -253,10 +222,11 @@ class _Connection:
             request = parse(head)
         except BadRequestError as error:
             self._client.settimeout(1)
-            self._client.sendall(_response(error.status, f"{error}\n".encode(), keep_alive=False))
+            self._client.sendall(_told(error.status, str(error)))
             return False
+        response = self._server.site.respond(request.method, request.path, request.headers)
         self._client.settimeout(self._limits.send_seconds)
-        self._client.sendall(self._respond(request))
+        self._client.sendall(_written(response, keep_alive=request.keep_alive))
         return request.keep_alive
 
     def _read_head(self, *, first: bool) -> bytes | None:
@@ -285,44 +255,17 @@ class _Connection:
         head, _, self._buffer = self._buffer.partition(b"\r\n\r\n")
         return head
 
-    def _respond(self, request: Request) -> bytes:
-        keep = request.keep_alive
-        page = self._server.pages.get(request.path)
-        if page is None and request.path != "/metrics":
-            return _response("404 Not Found", b"Metrics are at /metrics.\n", keep_alive=keep)
-        if request.method not in ("GET", "HEAD"):
-            return _response("405 Method Not Allowed", b"Use GET.\n", keep_alive=keep, extra="Allow: GET, HEAD\r\n")
-        if page is not None:
-            made = Page(page) if isinstance(page, str) else page(request.headers)
-            return _response(
-                made.status,
-                made.body.encode("utf-8", "replace"),
-                kind=made.kind,
-                keep_alive=keep,
-                extra="".join(f"{name}: {value}\r\n" for name, value in made.headers.items()),
-                send_body=request.method == "GET",
-            )
-        if prefers_openmetrics(request.headers.get("accept", "")):
-            kind, body = OPENMETRICS, encode_openmetrics(self._server.registry, on_error=self._server.on_error)
-        else:
-            kind, body = TEXT, encode(self._server.registry, on_error=self._server.on_error)
-        return _response("200 OK", body, kind=kind, keep_alive=keep, send_body=request.method == "GET")
+
+def _written(response: Response, *, keep_alive: bool) -> bytes:
+    lines = "".join(f"{name}: {value}\r\n" for name, value in response.headers.items())
+    head = f"HTTP/1.1 {response.status}\r\n{lines}Connection: {'keep-alive' if keep_alive else 'close'}\r\n\r\n"
+    return head.encode("latin-1") + response.body
 
 
-def _response(
-    status: str,
-    body: bytes,
-    *,
-    keep_alive: bool,
-    kind: str = "text/plain; charset=utf-8",
-    extra: str = "",
-    send_body: bool = True,
-) -> bytes:
-    head = (
-        f"HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nContent-Length: {len(body)}\r\n"
-        f"Connection: {'keep-alive' if keep_alive else 'close'}\r\n{extra}\r\n"
-    )
-    return head.encode("latin-1") + (body if send_body else b"")
+def _told(status: str, why: str) -> bytes:
+    """Written to a client that is hung up on."""
+    body = f"{why}\n".encode()
+    return _written(Response(status, {"Content-Type": PLAIN, "Content-Length": str(len(body))}, body), keep_alive=False)
 
 
 def _listen(host: str, port: int) -> socket.socket:
