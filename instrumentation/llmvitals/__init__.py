@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from llmvitals._cleanups import CleanUp
     from llmvitals._health import HealthCheck
     from llmvitals._limits import Limit
+    from llmvitals._object_pools import ObjectPool
     from llmvitals._semantic_memory import SemanticMemory
     from llmvitals._settings import Settings, settings
     from llmvitals._shutdown import Shutdown, ShutdownReport
@@ -42,6 +43,7 @@ _LATER = {
     "CleanUp": "_cleanups",
     "HealthCheck": "_health",
     "Limit": "_limits",
+    "ObjectPool": "_object_pools",
     "SemanticMemory": "_semantic_memory",
     "Settings": "_settings",
     "Shutdown": "_shutdown",
@@ -65,6 +67,7 @@ __all__ = [
     "LLMVitalsError",
     "Limit",
     "Module",
+    "ObjectPool",
     "Operation",
     "Pool",
     "Retries",

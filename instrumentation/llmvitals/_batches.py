@@ -4,6 +4,7 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Generic, Literal, TypeVar
 
+from llmvitals import _work_families as families
 from llmvitals import catalogue
 from llmvitals._recording import Recorder
 
@@ -29,12 +30,18 @@ class Batcher(Generic[Item]):
         flush: Callable[[list[Item]], Awaitable[object] | object],
         *,
         max_items: int = 10,
+        most_items: int | None = None,
         max_wait_seconds: float = 0.1,
         flush_seconds: float = 30.0,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         self.name = name
         self.max_items = max_items
+        self.most_items = max_items if most_items is None else most_items
+        if self.most_items < max_items:
+            raise ValueError(
+                f"most_items of batcher {name!r} must be at least max_items, {max_items}, not {most_items}"
+            )
         self.max_wait_seconds = max_wait_seconds
         self.flush_seconds = flush_seconds
         self._recorder = recorder
@@ -48,6 +55,12 @@ class Batcher(Generic[Item]):
         self._flushes: dict[asyncio.Task[None], _Flush[Item]] = {}
         self._closed = False
         recorder.child(catalogue.BATCH_QUEUE_DEPTH, name).set(0)
+        recorder.read_at_scrape(families.BATCH_MAX_ITEMS, name, read=lambda: self.limit)
+
+    @property
+    def limit(self) -> int:
+        """How many items make a batch now: *max_items*, or, under load, up to *most_items*."""
+        return max(self._limit, self._max_items)
 
     @property
     def max_items(self) -> int:
@@ -58,7 +71,7 @@ class Batcher(Generic[Item]):
     def max_items(self, value: int) -> None:
         if value < 1:
             raise ValueError(f"max_items of batcher {self.name!r} must be at least 1, not {value}")
-        self._max_items = value
+        self._max_items = self._limit = value
 
     @property
     def max_wait_seconds(self) -> float:
@@ -85,7 +98,7 @@ class Batcher(Generic[Item]):
         self._recorder.child(catalogue.BATCH_ITEMS, self.name, priority).inc()
         if waiting.urgent:
             self._start_flush("priority")
-        elif len(self._waiting) >= self.max_items:
+        elif len(self._waiting) >= self.limit:
             self._start_flush("size")
         elif self._timer is None:
             self._timer = loop.call_later(self.max_wait_seconds, self._start_flush, "time")
@@ -155,6 +168,7 @@ class Batcher(Generic[Item]):
         batch = sorted(self._waiting, key=lambda waiting: not waiting.urgent)
         self._waiting = []
         self._show_depth()
+        self._adapt(len(batch), trigger)
         if not batch or self._loop is None:
             return
         flush = _Flush(batch)
@@ -162,6 +176,13 @@ class Batcher(Generic[Item]):
         flushes = self._flushes
         flushes[task] = flush
         task.add_done_callback(lambda done: flushes.pop(done, None))
+
+    def _adapt(self, items: int, trigger: Trigger) -> None:
+        if trigger == "size" and self._flushes:
+            # What it is handed to is behind: fewer and larger batches cost it less.
+            self._limit = min(self.limit + (self.limit + 1) // 2, max(self.most_items, self._max_items))
+        elif trigger == "time" and items * 2 < self.limit:
+            self._limit = max(self.limit * 2 // 3, self._max_items)
 
     async def _run(self, flush: "_Flush[Item]", trigger: Trigger) -> None:
         batch = flush.batch

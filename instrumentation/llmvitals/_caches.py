@@ -1,7 +1,11 @@
+import gc
+import sys
 import threading
 from collections.abc import Callable, Iterator, MutableMapping
+from itertools import islice
 from typing import Any, TypeVar, cast
 
+from llmvitals import _work_families as families
 from llmvitals import catalogue
 from llmvitals._recording import Recorder
 
@@ -9,6 +13,8 @@ Key = TypeVar("Key")
 Value = TypeVar("Value")
 
 _MISSING: Any = object()
+# More would make a scrape wait.
+_SIZED_ENTRIES = 20
 
 
 class Cache(MutableMapping[Key, Value]):
@@ -32,6 +38,9 @@ class Cache(MutableMapping[Key, Value]):
             reason: recorder.child(catalogue.CACHE_EVICTIONS, name, reason) for reason in ("size", "ttl", "cleared")
         }
         recorder.read_at_scrape(catalogue.CACHE_ENTRIES, name, read=self._live_entries)
+        self._entries = _entries_of(cache)
+        if self._entries is not None:
+            recorder.read_at_scrape(families.CACHE_BYTES, name, read=self._bytes)
         maxsize = getattr(cache, "maxsize", None)
         # With a getsizeof of the application's own, maxsize counts something else than entries.
         if maxsize is not None and "getsizeof" not in vars(cache):
@@ -153,12 +162,34 @@ class Cache(MutableMapping[Key, Value]):
         finally:
             self._lock.release()
 
+    def _bytes(self) -> float:
+        if not self._entries or not self._lock.acquire(timeout=1.0):
+            return 0.0
+        try:
+            sizes = [_size(key) + _size(value) for key, value in islice(self._entries.items(), _SIZED_ENTRIES)]
+            return sum(sizes) / len(sizes) * len(self._entries)
+        finally:
+            self._lock.release()
+
     def _drop_expired(self) -> int:
         expired = self._expire() if self._expire is not None else None
         if not expired:
             return 0
         self._evicted["ttl"].inc(len(expired))
         return len(expired)
+
+
+def _entries_of(cache: Any) -> dict[Any, Any] | None:
+    """The dictionary in which *cache* keeps its entries, to be looked at without counting as use; None for none."""
+    entries = cache if isinstance(cache, dict) else getattr(cache, "_Cache__data", None)
+    return entries if isinstance(entries, dict) else None
+
+
+def _size(thing: object) -> int:
+    """With what it directly refers to: an object's fields, a list's items."""
+    return sys.getsizeof(thing) + sum(
+        sys.getsizeof(part) for part in gc.get_referents(thing)[:20] if not isinstance(part, type)
+    )
 
 
 class Caches:

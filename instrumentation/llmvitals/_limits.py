@@ -93,6 +93,9 @@ class Limit:
             if new and len(self._known) >= 20:
                 return
             known = self._known.setdefault(resource, _Known())
+            if new:
+                # From zero, so that the first one turned away is already an increase.
+                self._recorder.child(families.LIMIT_REJECTED, self.name, resource)
             known.remaining = known.remaining if remaining is None else max(remaining, 0.0)
             known.limit = known.limit if limit is None else limit
             known.reset_at = None if reset_seconds is None else self._clock() + reset_seconds

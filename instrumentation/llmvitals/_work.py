@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from llmvitals._health import HealthCheck
     from llmvitals._limits import Limit, Limits
     from llmvitals._loop import LoopWatch
+    from llmvitals._object_pools import ObjectPool
     from llmvitals._semantic_memory import SemanticMemories, SemanticMemory
     from llmvitals._shutdown import Shutdown
     from llmvitals._startup import Startup
@@ -178,19 +179,46 @@ class Work:
         """
         return self._pools.pool(name, max_size=max_size, close_idle=close_idle)
 
+    def object_pool(
+        self,
+        name: str,
+        make: Callable[[], Value],
+        *,
+        max_size: int = 100,
+        close: Callable[[Value], object] | None = None,
+        idle_seconds: float = 300.0,
+    ) -> "ObjectPool[Value]":
+        """A pool that keeps what *make* makes, at most *max_size*, and lends it; see `ObjectPool`.
+
+        Those idle for *idle_seconds* are closed by `cleanup("idle_connections")` or `close_idle`. Raises ValueError for
+        a name that is taken, or a limit that is none.
+
+        ```python
+        readers = vitals.object_pool("readers", open_database, max_size=4, close=Database.close)
+        with readers.take() as database: ...
+        ```
+        """
+        from llmvitals._object_pools import ObjectPool
+
+        made: list[ObjectPool[Value]] = []
+        pool = self._pools.pool(name, max_size=max_size, close_idle=lambda: sum(each.close_idle() for each in made))
+        made.append(ObjectPool(self.recorder, pool, make, close=close, idle_seconds=idle_seconds))
+        return made[0]
+
     def batcher(
         self,
         name: str,
         flush: "Callable[[list[Item]], Awaitable[object] | object]",
         *,
         max_items: int = 10,
+        most_items: int | None = None,
         max_wait_seconds: float = 0.1,
         flush_seconds: float = 30.0,
     ) -> "Batcher[Item]":
         """Gather items on an event loop and *flush* them together, as a list; see `Batcher`.
 
-        At *max_items*, or *max_wait_seconds* after the first one, or at once for an urgent one. A flush of more than
-        *flush_seconds* is cancelled. Raises ValueError for limits that are none.
+        At *max_items* (under load, up to *most_items*), or *max_wait_seconds* after the first one, or at once for an
+        urgent one. A flush of more than *flush_seconds* is cancelled. Raises ValueError for limits that are none.
 
         ```python
         await outbox.put(message)  # outbox = vitals.batcher("outbox", send_all)
@@ -203,6 +231,7 @@ class Work:
             name,
             flush,
             max_items=max_items,
+            most_items=most_items,
             max_wait_seconds=max_wait_seconds,
             flush_seconds=flush_seconds,
         )

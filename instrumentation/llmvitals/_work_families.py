@@ -153,6 +153,23 @@ MEMORY_MAX_DOCUMENTS = Family(
     "llmvitals_semantic_memory_max_documents", "gauge", "Documents that a semantic memory may hold.", _MEMORY
 )
 
+# --- Caches, pools, batches: more than `catalogue` has ----------------------------------------------------------------
+
+CACHE_BYTES = Family(
+    "llmvitals_cache_bytes",
+    "gauge",
+    "Size of a cache's keys and values, with what they directly refer to, estimated from 20 of them.",
+    ("cache",),
+)
+POOL_CREATED = Family("llmvitals_pool_created_total", "counter", "Objects that a pool has made.", ("pool",))
+POOL_CLOSED = Family(
+    "llmvitals_pool_closed_total",
+    "counter",
+    "Objects that a pool has done away with: idle for too long, broken, or closed with the pool.",
+    ("pool", "reason"),
+)
+BATCH_MAX_ITEMS = Family("llmvitals_batch_max_items", "gauge", "Items that make a batch now.", ("queue",))
+
 # --- Clean-ups --------------------------------------------------------------------------------------------------------
 
 CLEANUP_DURATION = Family(

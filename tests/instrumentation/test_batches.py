@@ -210,3 +210,35 @@ def test_its_size_is_a_tunable(recorder):
     assert [["a", "b"]] == batches
     with pytest.raises(ValueError, match="at least 1"):
         batcher.max_items = 0
+
+
+def test_its_size_adapts_to_the_load(recorder):
+    """A batch that fills while another is being handed over lets the next be larger, to a limit; a quiet time undoes
+    it.
+    """
+
+    def shown():
+        return recorder.registry.get_sample_value("llmvitals_batch_max_items", {"queue": "q"})
+
+    async def check():
+        sink = Sink()
+        batcher = Batcher(recorder, "q", sink, max_items=2, most_items=5, max_wait_seconds=0.01)
+        sink.gate.clear()
+        waiting = [asyncio.create_task(batcher.put(number)) for number in range(10)]
+        await asyncio.sleep(0)
+        under_load = shown()
+        sink.gate.set()
+        await asyncio.gather(*waiting)
+        for number in range(3):
+            await batcher.put(number)
+
+        assert [2, 2, 3, 3] == [len(batch) for batch in sink.batches[:4]]
+        assert (5, 2) == (under_load, shown())
+
+    asyncio.run(check())
+
+
+def test_a_ceiling_below_the_size_is_told(recorder):
+    """It raises where the batcher is made."""
+    with pytest.raises(ValueError, match="most_items of batcher 'q' must be at least max_items, 10, not 5"):
+        Batcher(recorder, "q", Sink(), most_items=5)

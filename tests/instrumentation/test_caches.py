@@ -1,3 +1,4 @@
+import os
 import threading
 
 import cachetools
@@ -185,3 +186,23 @@ def test_a_name_is_taken_once(caches):
 def test_an_empty_cache_is_still_a_cache(caches):
     """`if cache` must not mean "if it has entries", as it would with a dict."""
     assert caches.wrap("c", {})
+
+
+def test_its_bytes_are_estimated(recorder, caches):
+    """A cache of 1,000 attachments of 10 kB each shows some 10 MB, and is not moved by being looked at."""
+    cache = caches.wrap("attachments", cachetools.LRUCache(1000))
+    for number in range(1000):
+        cache[number] = b"x" * 10_000
+
+    shown = recorder.registry.get_sample_value("llmvitals_cache_bytes", {"cache": "attachments"})
+
+    assert 10e6 <= shown <= 10.2e6
+    cache["new"] = b""
+    assert 0 not in cache
+
+
+def test_the_bytes_of_what_cannot_be_looked_into_are_not_shown(recorder, caches):
+    """A mapping of the application's own may do anything when it is read, so it is not."""
+    caches.wrap("own", os.environ)
+
+    assert recorder.registry.get_sample_value("llmvitals_cache_bytes", {"cache": "own"}) is None
