@@ -14,7 +14,7 @@ from llmvitals.exposition import encode, serve
 from llmvitals_exporter._options import Plan, UsageError, parse
 from llmvitals_exporter._report import check, listing
 from llmvitals_exporter._runner import Runner
-from llmvitals_exporter._scrape import Scrape
+from llmvitals_exporter._scrape import Scrape, View
 from llmvitals_exporter.catalogue import BUILD_INFO
 from llmvitals_exporter.collectors import COLLECTORS
 
@@ -55,7 +55,7 @@ def _run(plan: Plan, runner: Runner) -> int:
 
 def _registry(scrape: Scrape) -> CollectorRegistry:
     registry = CollectorRegistry()
-    registry.register(scrape)
+    registry.register(View(scrape))
     ProcessCollector(registry=registry)
     build = GaugeMetricFamily(BUILD_INFO.name, BUILD_INFO.help, labels=BUILD_INFO.labels)
     build.add_metric([version("llmvitals")], 1.0)

@@ -12,7 +12,7 @@ import queue
 import re
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 
@@ -97,24 +97,38 @@ class Runner:
         """The names of those that the settings gave something to do."""
         return tuple(member.declaration.name for member in self._members)
 
-    def collect(self) -> list[Outcome]:
-        """One outcome for each collector, in the order of their declarations. One call at a time."""
+    def collect(self, *, only: Container[str] | None = None, within: float = math.inf) -> list[Outcome]:
+        """One outcome for each collector, in the order of their declarations. One call at a time.
+
+        Args:
+            only: The names of those to read; all when None.
+            within: Seconds that the whole may take. Who is not ready by then is stuck, or had no time.
+        """
+        deadline = time.monotonic() + within
+        members = [member for member in self._members if only is None or member.declaration.name in only]
         events: queue.SimpleQueue[_Turn | Outcome] = queue.SimpleQueue()
         outcomes: dict[str, Outcome] = {}
-        for lane in self._lanes(outcomes):
+        lanes = self._lanes(members, outcomes)
+        for lane in lanes:
             self._start(lane, events)
         running: list[_Turn] = []
-        while len(outcomes) < len(self._members):
-            event = self._next(events, running)
+        while len(outcomes) < len(members):
+            event = self._next(events, running, deadline)
             if isinstance(event, _Turn):
                 running.append(event)
             elif isinstance(event, Outcome):
                 outcomes[event.collector] = event
                 running = [turn for turn in running if turn.member.declaration.name != event.collector]
+            elif time.monotonic() < deadline:
+                lanes += self._give_up_the_late(events, running)
             else:
-                self._give_up_the_late(events, running)
-        self._tell(outcomes)
-        return [outcomes[member.declaration.name] for member in self._members]
+                self._stop(lanes, running)
+                over = f"the {within:g} s of the scrape were over"
+                for member in members:
+                    name = member.declaration.name
+                    outcomes.setdefault(name, Outcome(name, State.STUCK, within, {}, over))
+        self._tell(members, outcomes)
+        return [outcomes[member.declaration.name] for member in members]
 
     def close(self) -> None:
         for member in self._members:
@@ -122,11 +136,11 @@ class Runner:
 
     # --- Lanes --------------------------------------------------------------------------------------------------------
 
-    def _lanes(self, outcomes: dict[str, Outcome]) -> list[_Lane]:
+    def _lanes(self, members: Sequence[_Member], outcomes: dict[str, Outcome]) -> list[_Lane]:
         """Who is to be read; those still stuck in an earlier scrape have their outcome at once."""
         shared = _Lane([])
         lanes = [shared]
-        for member in self._members:
+        for member in members:
             name = member.declaration.name
             with self._lock:
                 busy = member.busy
@@ -142,9 +156,11 @@ class Runner:
         threading.Thread(target=self._run, args=(lane, events), name="collector", daemon=True).start()
 
     def _run(self, lane: _Lane, events: "queue.SimpleQueue[_Turn | Outcome]") -> None:
-        while lane.waiting:
-            member = lane.waiting.pop(0)
+        while True:
             with self._lock:
+                if not lane.waiting:
+                    return
+                member = lane.waiting.pop(0)
                 member.busy = True
             turn = _Turn(member, lane)
             events.put(turn)
@@ -158,16 +174,21 @@ class Runner:
 
     # --- Time ---------------------------------------------------------------------------------------------------------
 
-    def _next(self, events: "queue.SimpleQueue[_Turn | Outcome]", running: Sequence[_Turn]) -> "_Turn | Outcome | None":
-        """The next event, or None when a running collector's time is over."""
-        first = min((turn.started for turn in running), default=math.inf)
-        remaining = None if math.isinf(first) else max(0.0, first + self._timeout - time.monotonic())
+    def _next(
+        self, events: "queue.SimpleQueue[_Turn | Outcome]", running: Sequence[_Turn], deadline: float
+    ) -> "_Turn | Outcome | None":
+        """The next event, or None when the time of a running collector, or of all, is over."""
+        end = min((turn.started + self._timeout for turn in running), default=math.inf)
+        end = min(end, deadline)
+        remaining = None if math.isinf(end) else max(0.0, end - time.monotonic())
         try:
             return events.get(timeout=remaining)
         except queue.Empty:
             return None
 
-    def _give_up_the_late(self, events: "queue.SimpleQueue[_Turn | Outcome]", running: Sequence[_Turn]) -> None:
+    def _give_up_the_late(self, events: "queue.SimpleQueue[_Turn | Outcome]", running: Sequence[_Turn]) -> list[_Lane]:
+        """Returns the lanes of those who stood behind the late ones."""
+        new = []
         now = time.monotonic()
         for turn in running:
             if now - turn.started < self._timeout:
@@ -178,16 +199,25 @@ class Runner:
                 continue  # Its outcome is in the queue already.
             name = turn.member.declaration.name
             events.put(Outcome(name, State.STUCK, now - turn.started, {}, f"took longer than {self._timeout:g} s"))
-            if turn.lane.waiting:
+            with self._lock:
                 # A list of its own: the late thread must find nothing more to do.
-                lane = _Lane(turn.lane.waiting)
-                turn.lane.waiting = []
+                lane, turn.lane.waiting = _Lane(turn.lane.waiting), []
+            if lane.waiting:
+                new.append(lane)
                 self._start(lane, events)
+        return new
+
+    def _stop(self, lanes: Sequence[_Lane], running: Sequence[_Turn]) -> None:
+        with self._lock:
+            for lane in lanes:
+                lane.waiting.clear()
+            for turn in running:
+                turn.decided = True
 
     # --- The log ------------------------------------------------------------------------------------------------------
 
-    def _tell(self, outcomes: dict[str, Outcome]) -> None:
-        for member in self._members:
+    def _tell(self, members: Sequence[_Member], outcomes: dict[str, Outcome]) -> None:
+        for member in members:
             outcome = outcomes[member.declaration.name]
             wrong = outcome.error if outcome.state in (State.FAILED, State.STUCK) else ""
             # Figures in the text change from scrape to scrape and are no news.

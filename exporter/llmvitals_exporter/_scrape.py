@@ -1,8 +1,11 @@
 """What Prometheus sees of the collectors: a `prometheus_client` collector in front of the runner."""
 
+import math
 import threading
+import time
 from collections.abc import Iterable, Iterator, Mapping
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
+from dataclasses import dataclass
 
 from prometheus_client import Metric
 from prometheus_client.registry import Collector
@@ -21,44 +24,68 @@ DURATION = Family(
 )
 
 
-class Scrape(Collector):
+class Scrape:
     """Reads the collectors when asked; scrapes that come while one is under way share its result."""
 
     def __init__(self, runner: Runner) -> None:
         self._runner = runner
         self._lock = threading.Lock()
-        self._flight: Future[list[Outcome]] | None = None
+        #: What is being collected, and for whom: the names, or None for all.
+        self._flight: tuple[frozenset[str] | None, Future[list[Outcome]]] | None = None
+
+    def outcomes(self, only: frozenset[str] | None = None, within: float = math.inf) -> list[Outcome]:
+        """One collection, shared by all who ask for no more while it runs.
+
+        Args:
+            only: The collectors to read; all when None.
+            within: Seconds until it must be over; who shares another's collection shares its time, too.
+        """
+        deadline = time.monotonic() + within
+        while True:
+            with self._lock:
+                mine = self._flight is None
+                if self._flight is None:
+                    self._flight = only, Future()
+                covered, flight = self._flight
+            if mine:
+                return self._collect(flight, only, deadline - time.monotonic())
+            if covered is None or (only is not None and only <= covered):
+                return [outcome for outcome in flight.result() if only is None or outcome.collector in only]
+            # Another part is being read: the collectors are read by one at a time.
+            wait([flight])
+
+    def _collect(self, flight: Future[list[Outcome]], only: frozenset[str] | None, within: float) -> list[Outcome]:
+        try:
+            flight.set_result(self._runner.collect(only=only, within=max(0.0, within)))
+        except BaseException as error:
+            flight.set_exception(error)
+            raise
+        finally:
+            with self._lock:
+                self._flight = None
+        return flight.result()
+
+
+@dataclass(frozen=True, slots=True)
+class View(Collector):
+    """What one request sees: all of a scrape, or some collectors of it, within its time."""
+
+    scrape: Scrape
+    only: frozenset[str] | None = None
+    within: float = math.inf
 
     def describe(self) -> Iterable[Metric]:
         """Nothing: registering must not read."""
         return ()
 
     def collect(self) -> Iterator[Metric]:
-        outcomes = self.outcomes()
+        outcomes = self.scrape.outcomes(self.only, self.within)
         for outcome in outcomes:
             for family, series in outcome.samples.items():
                 yield _metric(family, series)
         told = [outcome for outcome in outcomes if outcome.state is not State.ABSENT]
         yield _metric(SUCCESS, {(outcome.collector,): float(outcome.state is State.OK) for outcome in told})
         yield _metric(DURATION, {(outcome.collector,): outcome.seconds for outcome in told})
-
-    def outcomes(self) -> list[Outcome]:
-        """One collection, shared by all who ask while it runs."""
-        with self._lock:
-            flight = self._flight
-            leads = flight is None
-            if flight is None:
-                flight = self._flight = Future()
-        if leads:
-            try:
-                flight.set_result(self._runner.collect())
-            except BaseException as error:
-                flight.set_exception(error)
-                raise
-            finally:
-                with self._lock:
-                    self._flight = None
-        return flight.result()
 
 
 def _metric(family: Family, series: Mapping[tuple[str, ...], float]) -> Metric:

@@ -13,7 +13,7 @@ from llmvitals.exposition import encode
 from llmvitals_exporter._declaration import CollectionFailedError, Declaration, NothingToCollect, Reader, Settings
 from llmvitals_exporter._family import Family
 from llmvitals_exporter._runner import Runner, State
-from llmvitals_exporter._scrape import Scrape
+from llmvitals_exporter._scrape import Scrape, View
 
 GOOD = Family("test_good_bytes", "gauge", "A reading that must survive.", ("name",))
 BAD = Family("test_bad_bytes", "gauge", "A reading of the collector in trouble.", ("name",))
@@ -66,7 +66,7 @@ TROUBLE = {
 
 def served(*declarations, timeout=2.0):
     registry = CollectorRegistry()
-    registry.register(Scrape(Runner(declarations, Settings(), timeout=timeout)))
+    registry.register(View(Scrape(Runner(declarations, Settings(), timeout=timeout))))
     text = encode(registry).decode()
     return {
         (sample.name, *sample.labels.values()): sample.value
@@ -228,3 +228,76 @@ def test_failure_is_logged_once(caplog):
         "collector flaky failed: OSError: no answer for 0 s",
         "collector flaky works again",
     ] == caplog.messages
+
+
+def test_scrape_has_a_time_of_its_own(gate):
+    """When the whole scrape's time is over it answers with what it has, and reads no more behind its back."""
+    read = []
+
+    def hang():
+        gate.wait()
+        return []
+
+    def late():
+        read.append(1)
+        return []
+
+    hung = [declare("stuck", hang), declare("behind", late), declare("waiting", hang, waits=True)]
+    runner = Runner([also_good, *hung], Settings(), timeout=30)
+    started = time.monotonic()
+    outcomes = runner.collect(within=0.3)
+
+    assert time.monotonic() - started < 2.0
+    assert [State.OK, State.STUCK, State.STUCK, State.STUCK] == [outcome.state for outcome in outcomes]
+    assert {"the 0.3 s of the scrape were over"} == {outcome.error for outcome in outcomes[1:]}
+
+    gate.set()
+    until(lambda: not collector_threads())
+
+    assert not read
+    assert [State.OK] * 4 == [outcome.state for outcome in runner.collect(within=30)]
+
+
+def test_some_collectors_only():
+    """A scrape of some collectors reads no other."""
+    read = []
+    noted = [declare(name, lambda name=name: read.append(name) or []) for name in "abc"]
+    outcomes = Scrape(Runner(noted, Settings())).outcomes(frozenset("ac"))
+
+    assert ["a", "c"] == read == [outcome.collector for outcome in outcomes]
+
+
+def test_a_part_shares_the_whole_and_waits_for_another_part(gate):
+    """Who asks for less shares what runs; who asks for something else waits, so that nothing is read twice at once."""
+    calls = []
+
+    def slow(name):
+        def read():
+            calls.append(name)
+            gate.wait()
+            return []
+
+        return declare(name, read)
+
+    scrape = Scrape(Runner([slow("a"), slow("b")], Settings(), timeout=30))
+    results = {}
+
+    def ask(*names):
+        only = frozenset(names) or None
+        results[names] = [outcome.collector for outcome in scrape.outcomes(only)]
+
+    threads = [threading.Thread(target=ask, args=("a",))]
+    threads[0].start()
+    until(lambda: calls)
+    threads += [threading.Thread(target=ask, args=names) for names in (("b",), ())]
+    for thread in threads[1:]:
+        thread.start()
+
+    assert ["a"] == calls
+
+    gate.set()
+    for thread in threads:
+        thread.join(10)
+
+    assert {("a",): ["a"], ("b",): ["b"], (): ["a", "b"]} == results
+    assert len(calls) in (3, 4)
