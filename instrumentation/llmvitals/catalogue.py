@@ -178,6 +178,15 @@ POOL_PENDING_REQUESTS = Family("llmvitals_pool_pending_requests", "gauge", "Requ
 POOL_WAIT = Family(
     "llmvitals_pool_wait_seconds", "histogram", "Time waited for a resource of a pool.", ("pool",), _POOL_WAIT_BUCKETS
 )
+POOL_ACQUIRED = Family(
+    "llmvitals_pool_acquired_total", "counter", "Connections taken from a pool, new and reused.", ("pool", "connection")
+)
+POOL_TIMEOUTS = Family(
+    "llmvitals_pool_timeouts_total",
+    "counter",
+    "Requests that ran out of time, by what they waited for: pool, connect, write, read.",
+    ("pool", "phase"),
+)
 
 BATCH_SIZE = Family("llmvitals_batch_size", "histogram", "Items in a flushed batch.", ("queue",), _BATCH_SIZE_BUCKETS)
 BATCH_WAIT = Family(
@@ -227,6 +236,12 @@ HTTP_CLIENT_OPEN = Family(
     "gauge",
     "Open connections of the HTTP clients' pools, active and idle.",
     ("http_connection_state", "server_address", "server_port"),
+)
+HTTP_CLIENT_ACTIVE = Family(
+    "http_client_active_requests",
+    "gauge",
+    "HTTP requests of clients that wait for their answer's headers.",
+    ("http_request_method", "server_address", "server_port"),
 )
 HTTP_SERVER_DURATION = Family(
     "http_server_request_duration_seconds",

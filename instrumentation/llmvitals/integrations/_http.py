@@ -27,6 +27,20 @@ def status_error(status: int | None, error: BaseException | None, *, errors_from
     return str(status) if status is not None and status >= errors_from else ""
 
 
+# The errors of httpx, httpx2 and urllib3.
+_PHASES = {
+    "ConnectTimeout": "connect", "ConnectTimeoutError": "connect", "EmptyPoolError": "pool", "PoolTimeout": "pool",
+    "ReadTimeout": "read", "ReadTimeoutError": "read", "WriteTimeout": "write",
+}  # fmt: skip
+
+
+def record_timeout(recorder: Recorder, pool: str, error: BaseException) -> None:
+    """Record what a request waited for, if *error* says that it waited too long."""
+    phase = _PHASES.get(type(error).__name__)
+    if phase is not None:
+        recorder.child(catalogue.POOL_TIMEOUTS, pool, phase).inc()
+
+
 def record_request(
     recorder: Recorder,
     started: float,
@@ -83,6 +97,7 @@ class ClientPools:
 
     def __init__(self, session: Session, read: Callable[[Any, Reading], None], *, tells_pending: bool) -> None:
         """*read* adds one owner's pool to a `Reading`; *tells_pending* is whether it knows who waits."""
+        self.library = session.library
         self._session = session
         self._tells_pending = tells_pending
         self._read = read
@@ -107,7 +122,7 @@ class ClientPools:
         reading = Reading()
         for owner in owners:
             self._read(owner, reading)
-        library, child = self._session.library, recorder.child
+        library, child = self.library, recorder.child
         child(catalogue.POOL_CONNECTIONS, library, "used").set(reading.used)
         child(catalogue.POOL_CONNECTIONS, library, "idle").set(reading.idle)
         if reading.limit and not reading.unlimited:
@@ -122,7 +137,7 @@ class ClientPools:
         with _hosts_lock:
             libraries = _open.setdefault(recorder, {})
             before: Counter[tuple[str, str, str]] = sum(libraries.values(), Counter())
-            libraries[self._session.library] = hosts
+            libraries[self.library] = hosts
             now: Counter[tuple[str, str, str]] = sum(libraries.values(), Counter())
             for labels in before.keys() - now.keys():
                 recorder.forget(catalogue.HTTP_CLIENT_OPEN, *labels)
@@ -130,7 +145,7 @@ class ClientPools:
                 recorder.child(catalogue.HTTP_CLIENT_OPEN, *labels).set(count)
 
     def _forget(self) -> None:
-        library = self._session.library
+        library = self.library
         for recorder in list(self._recorders):
             for state in ("used", "idle"):
                 recorder.forget(catalogue.POOL_CONNECTIONS, library, state)

@@ -12,7 +12,7 @@ from time import perf_counter
 from typing import Any
 
 from llmvitals._recording import Recorder
-from llmvitals.integrations._http import ClientPools, Reading, record_request
+from llmvitals.integrations._http import ClientPools, Reading, record_request, record_timeout
 from llmvitals.integrations._session import Session
 
 # httpcore takes sys.maxsize for it.
@@ -79,6 +79,8 @@ def _record(
         port = url.port or (80 if url.scheme == "http" else 443)
         status = None if response is None else response.status_code
         record_request(recorder, started, request.method, url.host, port, status=status, error=error)
+        if error is not None:
+            record_timeout(recorder, transports.library, error)
         transports.saw(recorder, transport)
     except Exception as fault:  # noqa: BLE001 -- the application has its response, and keeps it
         recorder.fault("httpx", fault)

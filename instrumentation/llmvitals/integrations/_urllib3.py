@@ -10,11 +10,12 @@ from time import perf_counter
 from typing import Any
 
 from urllib3.connectionpool import HTTPConnectionPool
+from urllib3.exceptions import EmptyPoolError
 
 from llmvitals import catalogue
 from llmvitals._recording import Recorder
 from llmvitals._vitals import Vitals
-from llmvitals.integrations._http import ClientPools, Reading, record_request
+from llmvitals.integrations._http import ClientPools, Reading, record_request, record_timeout
 from llmvitals.integrations._session import Session
 
 
@@ -62,6 +63,9 @@ def _wrap_wait(session: Session, original: Callable[..., Any]) -> Callable[..., 
         pending.inc()
         try:
             return original(self, *args, **kwargs)
+        except EmptyPoolError as error:
+            record_timeout(vitals.recorder, session.library, error)
+            raise
         finally:
             pending.dec()
             wait.observe(perf_counter() - started)
@@ -82,6 +86,8 @@ def _record(
     try:
         status = None if response is None else response.status
         record_request(recorder, started, method, pool.host, _port(pool), status=status, error=error)
+        if error is not None:
+            record_timeout(recorder, pools.library, error)
         pools.saw(recorder, pool)
     except Exception as fault:  # noqa: BLE001 -- the application has its response, and keeps it
         recorder.fault("urllib3", fault)

@@ -216,3 +216,17 @@ def test_the_pools_series_go_with_the_integration(httpx, http_server):
         assert {} == pool(vitals, httpx)
         assert vitals.value("http_client_open_connections") is None
         assert 1 == requests(vitals)
+
+
+def test_timeouts_by_what_was_waited_for(vitals, httpx, http_server):
+    """An answer that does not come, and a place in the pool."""
+    limits = httpx.Limits(max_connections=1)
+    with httpx.Client(limits=limits, timeout=httpx.Timeout(10, read=0.05, pool=0.05)) as client:
+        with pytest.raises(httpx.ReadTimeout):
+            client.get(f"{http_server.url}/slow")
+        with client.stream("GET", f"{http_server.url}/200"), pytest.raises(httpx.PoolTimeout):
+            client.get(f"{http_server.url}/200")
+
+    assert {"read": 1, "pool": 1} == {
+        dict(labels)["phase"]: value for labels, value in vitals.samples("llmvitals_pool_timeouts_total").items()
+    }

@@ -78,8 +78,9 @@ def test_a_section_shows_what_it_says(vitals, ports, title, text, code):
     # Those of a client that is closed by now are gone again; that they were there is what counts.
     shown = set(vitals.recorder._series)
     assert named
-    # What only more than one program can show: nothing was cleared, no breaker changed, no pool blocks or waits.
+    # What only more than one program can show: nothing was cleared, no breaker changed, no pool was full.
     rare = {"cache_evictions_total", "circuit_breaker_transitions_total", "pool_wait_seconds", "pool_max_connections"}
+    rare |= {"pool_timeouts_total"}
     assert set() == set(named) - shown - {f"llmvitals_{name}" for name in rare}
 
 

@@ -107,3 +107,19 @@ def test_uninstrument_restores_exactly():
     assert not set(map(id, before)) & set(map(id, during))
     assert [inspect.signature(f) for f in before] == [inspect.signature(f) for f in during]
     assert before == [vars(HTTPConnectionPool)[name] for name in names]
+
+
+def test_timeouts_by_what_was_waited_for(vitals, http_server):
+    """An answer that does not come, and a place in the pool."""
+    with urllib3.HTTPConnectionPool("127.0.0.1", http_server.server_port, maxsize=1, block=True, retries=False) as pool:
+        with pytest.raises(urllib3.exceptions.ReadTimeoutError):
+            pool.request("GET", "/slow", timeout=0.05)
+        held = pool.request("GET", "/200", preload_content=False)
+        with pytest.raises(urllib3.exceptions.EmptyPoolError):
+            pool.urlopen("GET", "/200", pool_timeout=0.05)
+        held.drain_conn()
+        held.release_conn()
+
+    assert {"read": 1, "pool": 1} == {
+        dict(labels)["phase"]: value for labels, value in vitals.samples("llmvitals_pool_timeouts_total").items()
+    }
