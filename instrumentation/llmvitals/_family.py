@@ -27,3 +27,6 @@ class Family:
     """Upper bounds of a histogram, without ``+Inf``."""
 
     since: str = "0.1.0"
+
+    across: Literal["sum", "max", "min"] = "sum"
+    """How the values of a gauge in the workers of one service become one; all else adds up."""

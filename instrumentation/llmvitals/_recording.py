@@ -15,7 +15,7 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.values import ValueClass
 
 from llmvitals import catalogue
-from llmvitals._series import LOCK, OwnMetric
+from llmvitals._series import LOCK, PRIVATE, OwnMetric, Store
 from llmvitals.catalogue import Family
 
 log = logging.getLogger("llmvitals")
@@ -49,6 +49,7 @@ class Recorder:
     def __init__(self, registry: CollectorRegistry, *, label_sets: int = LABEL_SETS) -> None:
         self.registry = registry
         self._label_sets = label_sets
+        self._store = PRIVATE
         self._closed = False
         self._series: dict[str, _Series] = {}
         self.kept: dict[tuple[Any, ...], tuple[Any, ...]] = {}
@@ -164,6 +165,21 @@ class Recorder:
             with self.guard("later"):
                 record()
 
+    def move(self, store: Store, *, forked: bool = False) -> None:
+        """Keep all numbers of our own in *store* from now on. *forked* says that they are the parent process's: what
+        was counted is not ours then, and what was put aside for later neither.
+        """
+        with LOCK:
+            self._store = store
+            if forked:
+                self.late.clear()
+            for metric in self.own_metrics():
+                metric.move(store, forked=forked)
+
+    def own_metrics(self) -> list[OwnMetric]:
+        with LOCK:
+            return [series.metric for series in self._series.values() if isinstance(series.metric, OwnMetric)]
+
     def close(self) -> None:
         """Take every family of this recorder off its registry; recording goes on into nothing that is shown."""
         self.drain()
@@ -192,7 +208,7 @@ class Recorder:
                 # Remembered before it is tried: a name that is taken stays taken, and is told once.
                 series = self._series[family.name] = _Series(family)
                 if not self._closed:
-                    series.metric = _metric(family, self.registry)
+                    series.metric = _metric(family, self.registry, self._store)
             if series.metric is None:
                 return _NOWHERE
             texts = tuple(map(label_text, values))
@@ -294,14 +310,15 @@ class _Drain:
         return ()
 
 
-def _metric(family: Family, registry: CollectorRegistry) -> Any:
+def _metric(family: Family, registry: CollectorRegistry, store: Store) -> Any:
     if not ValueClass._multiprocess:  # noqa: SLF001 -- no public way to know
-        return OwnMetric(family, registry)
+        return OwnMetric(family, registry, store)
     # The application's workers share their numbers through prometheus_client's files, so ours must go there, too.
     if family.type == "counter":
         return Counter(family.name, family.help, family.labels, registry=registry)
     if family.type == "gauge":
-        return Gauge(family.name, family.help, family.labels, registry=registry)
+        mode: Any = f"live{family.across}"
+        return Gauge(family.name, family.help, family.labels, registry=registry, multiprocess_mode=mode)
     return Histogram(family.name, family.help, family.labels, registry=registry, buckets=family.buckets)
 
 
