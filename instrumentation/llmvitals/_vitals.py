@@ -25,7 +25,7 @@ from llmvitals._work import Work
 
 if TYPE_CHECKING:
     from llmvitals._memory import Memory
-    from llmvitals.exposition import Page, Pages, Server
+    from llmvitals.exposition import ASGIApp, Page, Pages, Server, WSGIApp
 
 log = logging.getLogger("llmvitals")
 
@@ -216,12 +216,29 @@ class Vitals(GenAI, Work):
         from llmvitals.exposition import serve
 
         try:
-            pages: Pages = {"/-/healthy": "llmvitals is alive\n", "/healthz": self._healthz}
-            self._server = serve(self.registry, host, port, on_error=self.recorder.fault, pages=pages)
+            self._server = serve(self.registry, host, port, on_error=self.recorder.fault, pages=self._pages())
         except Exception as error:  # noqa: BLE001 -- ServeError mostly; no threads or descriptors left, at worst
             self.recorder.fault(
                 "exposition", error, "nothing is scraped: set LLMVITALS_METRICS_PORT or pass port= to start()"
             )
+
+    def asgi_app(self) -> "ASGIApp":
+        """``/metrics``, ``/healthz`` and ``/-/healthy`` as an ASGI application, to mount in a server of your own.
+
+        Mount it after all else: ``app.mount("/", vitals.asgi_app())``. Who may reach that server may read them.
+        """
+        from llmvitals.exposition import asgi_app
+
+        return asgi_app(self.registry, on_error=self.recorder.fault, pages=self._pages())
+
+    def wsgi_app(self) -> "WSGIApp":
+        """The same as `asgi_app`, for a WSGI server."""
+        from llmvitals.exposition import wsgi_app
+
+        return wsgi_app(self.registry, on_error=self.recorder.fault, pages=self._pages())
+
+    def _pages(self) -> "Pages":
+        return {"/-/healthy": "llmvitals is alive\n", "/healthz": self._healthz}
 
     def _healthz(self, headers: Mapping[str, str]) -> "Page":
         from llmvitals.exposition import Page

@@ -7,8 +7,23 @@ server.close()
 ```
 """
 
+from llmvitals.exposition._apps import ASGIApp, WSGIApp, asgi_app, wsgi_app
 from llmvitals.exposition._encode import OnError, encode, encode_openmetrics
 from llmvitals.exposition._respond import Page, Pages
 from llmvitals.exposition._server import Limits, ServeError, Server, serve
 
-__all__ = ["Limits", "OnError", "Page", "Pages", "ServeError", "Server", "encode", "encode_openmetrics", "serve"]
+__all__ = [
+    "ASGIApp",
+    "Limits",
+    "OnError",
+    "Page",
+    "Pages",
+    "ServeError",
+    "Server",
+    "WSGIApp",
+    "asgi_app",
+    "encode",
+    "encode_openmetrics",
+    "serve",
+    "wsgi_app",
+]

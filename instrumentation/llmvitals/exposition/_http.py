@@ -15,6 +15,7 @@ class BadRequestError(ValueError):
 class Request:
     method: str
     path: str
+    query: str
     keep_alive: bool
     headers: dict[str, str]
     """By lower-case name; of a repeated header the values are joined by commas."""
@@ -40,4 +41,5 @@ def parse(head: bytes) -> Request:
     # A body is never read, so what follows it could not be told from the next request.
     has_body = headers.get("content-length", "0") != "0" or "transfer-encoding" in headers
     keep_alive = not has_body and (connection == "keep-alive" if version == "HTTP/1.0" else connection != "close")
-    return Request(method, target.partition("?")[0], keep_alive, headers)
+    path, _, query = target.partition("?")
+    return Request(method, path, query, keep_alive, headers)

@@ -40,6 +40,9 @@ class Page:
 Pages = Mapping[str, str | Callable[[Mapping[str, str]], Page]]
 """By path: a fixed plain text, or what makes a `Page` of a request's headers (by lower-case name)."""
 
+Select = Callable[[str, Mapping[str, str]], Collector | Page]
+"""Makes of a request's query (what follows the ``?``) and its headers what is collected for it, or a refusal."""
+
 
 @dataclass(frozen=True, slots=True)
 class Response:
@@ -51,6 +54,12 @@ class Response:
 
     body: bytes
     """Empty where the method is HEAD; the header of its length is the one that GET has."""
+
+
+def plain(status: str, why: str) -> Response:
+    """Say *why* there is nothing else to be had."""
+    body = f"{why}\n".encode()
+    return Response(status, {"Content-Type": PLAIN, "Content-Length": str(len(body))}, body)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,10 +74,13 @@ class Site:
     on_error: OnError | None = None
     """Told of what could not be encoded."""
 
-    def respond(self, method: str, path: str, headers: Mapping[str, str]) -> Response:
+    select: Select | None = None
+    """What of the registry a request gets; without it every request gets all."""
+
+    def respond(self, method: str, path: str, headers: Mapping[str, str], query: str = "") -> Response:
         """Answer a request with these *headers* (by lower-case name). Never raises."""
         try:
-            status, body, answered = self._answer(method, path, headers)
+            status, body, answered = self._answer(method, path, headers, query)
             if len(body) >= GZIP_FROM_BYTES and prefers_gzip(headers.get("accept-encoding", "")):
                 body = zlib.compress(body, GZIP_LEVEL, GZIP_FORMAT)
                 answered["Content-Encoding"] = "gzip"
@@ -80,22 +92,28 @@ class Site:
         answered["Content-Length"] = str(len(body))
         return Response(status, answered, b"" if method == "HEAD" else body)
 
-    def _answer(self, method: str, path: str, headers: Mapping[str, str]) -> tuple[str, bytes, dict[str, str]]:
+    def _answer(
+        self, method: str, path: str, headers: Mapping[str, str], query: str
+    ) -> tuple[str, bytes, dict[str, str]]:
         page = self.pages.get(path)
         if page is None and path != "/metrics":
             return "404 Not Found", b"Metrics are at /metrics.\n", {"Content-Type": PLAIN}
         if method not in ("GET", "HEAD"):
             return "405 Method Not Allowed", b"Use GET.\n", {"Content-Type": PLAIN, "Allow": "GET, HEAD"}
         vary = {"Vary": "Accept, Accept-Encoding"}
+        made: Collector | Page
         if page is not None:
             made = Page(page) if isinstance(page, str) else page(headers)
+        else:
+            made = self.registry if self.select is None else self.select(query, headers)
+        if isinstance(made, Page):
             return (
                 made.status,
                 made.body.encode("utf-8", "replace"),
                 {"Content-Type": made.kind, **vary, **made.headers},
             )
         if prefers_openmetrics(headers.get("accept", "")):
-            kind, body = OPENMETRICS, encode_openmetrics(self.registry, on_error=self.on_error)
+            kind, body = OPENMETRICS, encode_openmetrics(made, on_error=self.on_error)
         else:
-            kind, body = TEXT, encode(self.registry, on_error=self.on_error)
+            kind, body = TEXT, encode(made, on_error=self.on_error)
         return "200 OK", body, {"Content-Type": kind, **vary}

@@ -20,7 +20,7 @@ from prometheus_client.registry import Collector
 
 from llmvitals.exposition._encode import OnError
 from llmvitals.exposition._http import BadRequestError, parse
-from llmvitals.exposition._respond import PLAIN, Pages, Response, Site
+from llmvitals.exposition._respond import Pages, Response, Select, Site, plain
 
 log = logging.getLogger("llmvitals")
 
@@ -55,6 +55,7 @@ def serve(
     limits: Limits | None = None,
     on_error: OnError | None = None,
     pages: Pages | None = None,
+    select: Select | None = None,
 ) -> "Server":
     """Serve *registry* on ``http://host:port/metrics`` from daemon threads; port 0 takes a free one.
 
@@ -66,11 +67,12 @@ def serve(
         on_error: Told of what could not be encoded.
         pages: More to serve, by path: fixed plain texts, such as ``/-/healthy``, which a probe can ask for without a
             collection; or functions that make a `Page` of a request's headers (by lower-case name).
+        select: Gives what is collected for a request's query and headers instead of all of *registry*, or a `Page`.
 
     Raises:
         ServeError: When the address cannot be listened on.
     """
-    return Server(Site(registry, pages or {}, on_error), host, port, limits=limits or Limits())
+    return Server(Site(registry, pages or {}, on_error, select), host, port, limits=limits or Limits())
 
 
 class Server:
@@ -224,7 +226,7 @@ class _Connection:
             self._client.settimeout(1)
             self._client.sendall(_told(error.status, str(error)))
             return False
-        response = self._server.site.respond(request.method, request.path, request.headers)
+        response = self._server.site.respond(request.method, request.path, request.headers, request.query)
         self._client.settimeout(self._limits.send_seconds)
         self._client.sendall(_written(response, keep_alive=request.keep_alive))
         return request.keep_alive
@@ -264,8 +266,7 @@ def _written(response: Response, *, keep_alive: bool) -> bytes:
 
 def _told(status: str, why: str) -> bytes:
     """Written to a client that is hung up on."""
-    body = f"{why}\n".encode()
-    return _written(Response(status, {"Content-Type": PLAIN, "Content-Length": str(len(body))}, body), keep_alive=False)
+    return _written(plain(status, why), keep_alive=False)
 
 
 def _listen(host: str, port: int) -> socket.socket:
