@@ -5,20 +5,14 @@ import signal
 import sys
 import threading
 from collections.abc import Sequence
-from importlib.metadata import version
 
-from prometheus_client import CollectorRegistry, ProcessCollector
-from prometheus_client.core import GaugeMetricFamily
-
-from llmvitals.exposition import encode, serve
+from llmvitals.exposition import Pages, encode, serve
 from llmvitals_exporter._options import Plan, UsageError, parse
 from llmvitals_exporter._report import check, listing
 from llmvitals_exporter._runner import Runner
-from llmvitals_exporter._scrape import Scrape, View
-from llmvitals_exporter.catalogue import BUILD_INFO
+from llmvitals_exporter._scrape import Scrape
+from llmvitals_exporter._site import Site
 from llmvitals_exporter.collectors import COLLECTORS
-
-_PAGES = {"/": "llmvitals-exporter: metrics are at /metrics.\n", "/-/healthy": "healthy\n"}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -46,44 +40,25 @@ def _run(plan: Plan, runner: Runner) -> int:
         report, status = check(scrape.outcomes())
         print(report)  # noqa: T201 -- what was asked for
         return status
-    registry = _registry(scrape)
+    site = Site(scrape, runner.collectors)
     if plan.mode == "once":
-        sys.stdout.buffer.write(encode(registry))
+        sys.stdout.buffer.write(encode(site.registry))
         return 0
-    return _serve(plan, registry, runner.collectors)
+    return _serve(plan, site)
 
 
-def _registry(scrape: Scrape) -> CollectorRegistry:
-    registry = CollectorRegistry()
-    registry.register(View(scrape))
-    ProcessCollector(registry=registry)
-    build = GaugeMetricFamily(BUILD_INFO.name, BUILD_INFO.help, labels=BUILD_INFO.labels)
-    build.add_metric([version("llmvitals")], 1.0)
-    registry.register(_Constant(build))
-    return registry
-
-
-class _Constant:
-    """A family that never changes."""
-
-    def __init__(self, family: GaugeMetricFamily) -> None:
-        self._family = family
-
-    def collect(self) -> list[GaugeMetricFamily]:
-        return [self._family]
-
-
-def _serve(plan: Plan, registry: CollectorRegistry, collectors: Sequence[str]) -> int:
+def _serve(plan: Plan, site: Site) -> int:
     log = logging.getLogger("llmvitals_exporter")
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
+    pages: Pages = {"/": site.landing, "/-/healthy": "healthy\n", "/-/ready": "ready\n"}
     try:
-        server = serve(registry, plan.host, plan.port, pages=_PAGES)
+        server = serve(site.registry, plan.host, plan.port, pages=pages, select=site.select)
     except OSError as error:
         log.error("cannot serve at %s:%s: %s; choose another with --port", plan.host, plan.port, error)  # noqa: TRY400
         return 1
-    log.info("serving http://%s:%s/metrics from %s", plan.host, server.port, ", ".join(collectors))
+    log.info("serving http://%s:%s/metrics from %s", plan.host, server.port, ", ".join(site.collectors))
     stop.wait()
     server.close()
     return 0

@@ -13,12 +13,12 @@ from tests.exporter.test_koboldcpp import PERF
 from tests.exporter.test_nvidia import FAKE, gpu, ok
 
 from llmvitals.exposition import encode
-from llmvitals_exporter import __main__ as program
 from llmvitals_exporter._child import Child
 from llmvitals_exporter._declaration import Declaration
 from llmvitals_exporter._places import PROCFS
 from llmvitals_exporter._runner import Runner
 from llmvitals_exporter._scrape import Scrape
+from llmvitals_exporter._site import Site
 from llmvitals_exporter.catalogue import FAMILIES
 from llmvitals_exporter.collectors import COLLECTORS, koboldcpp, nvidia
 from llmvitals_exporter.collectors.koboldcpp import KOBOLDCPP, KoboldCpp
@@ -60,7 +60,7 @@ def _text(tmp_path_factory):
 
     runner = Runner([declared(declaration) for declaration in COLLECTORS], settings(root), timeout=20.0)
     try:
-        yield encode(program._registry(Scrape(runner))).decode()
+        yield encode(Site(Scrape(runner), runner.collectors).registry).decode()
     finally:
         runner.close()
 
