@@ -211,7 +211,7 @@ async def _async_generator(source: AsyncGenerator[Any, Any], watch: Watch) -> As
             try:
                 sent = yield chunk
             except GeneratorExit:
-                await source.aclose()
+                await _close(source, watch)
                 raise
             except BaseException as error:  # noqa: BLE001 -- whatever is thrown in belongs to the source
                 chunk = await source.athrow(error)
@@ -225,6 +225,14 @@ async def _async_generator(source: AsyncGenerator[Any, Any], watch: Watch) -> As
     except BaseException as error:
         watch.end(error)
         raise
+
+
+async def _close(source: AsyncGenerator[Any, Any], watch: Watch) -> None:
+    # What nobody holds any more is closed by its loop, generator by generator: that the second one to do so fails would
+    # be told in the application's log.
+    dropped = watch.owner is not None and watch.owner() is None
+    if not dropped and not source.ag_running:
+        await source.aclose()
 
 
 def relay_async(
