@@ -11,7 +11,8 @@ from typing import Any, ParamSpec, Self, TypeVar, cast
 
 from llmvitals import catalogue
 from llmvitals._recording import Recorder, error_type, observe_counted
-from llmvitals._streams import Watch, end_reason, relay_async, watch_stream
+from llmvitals._streams import relay_async, watch_stream
+from llmvitals._watch import Watch, end_reason
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -185,18 +186,21 @@ class Call:
         except Exception as fault:  # noqa: BLE001 -- a reply of any kind
             self._recorder.fault("calls", fault)
 
-    def stream(self, source: T) -> T:
+    def stream(self, source: T, *, visible: Callable[[Any], object] | None = None) -> T:
         """Watch *source* and return it as what it is.
 
         A generator stays a generator, an async one async; any other stream object keeps its type, attributes, ``close``
         and context manager. The call ends with the stream: read to its end, failed, closed, cancelled or dropped.
+
+        *visible* says whether a chunk has output that is not the model's reasoning; it is asked until one has. Without
+        it, reasoning is known in chunks of OpenAI's shape, and a chunk of any other shape is output.
         """
         if self.is_streaming:
             return source
         if not self._open:
             self.start()
         try:
-            watch = self.watch()
+            watch = self.watch(partial(Watch, visible=visible))
             watched = watch_stream(source, watch)
         except Exception as fault:  # noqa: BLE001 -- an unwatched stream is better than none
             self._watch = None
@@ -204,9 +208,9 @@ class Call:
             return source
         return watched
 
-    def watch(self) -> Watch:
+    def watch(self, make: Callable[["Call", Recorder], Watch] = Watch) -> Watch:
         """Make the observer that ends this call; only the stream may hold it, because its death is a sign."""
-        watch = Watch(self, self._recorder)
+        watch = make(self, self._recorder)
         self._watch = weakref.ref(watch)
         return watch
 
@@ -339,6 +343,8 @@ class Call:
             if any(times.gaps):
                 per_chunk = child(catalogue.TIME_PER_OUTPUT_CHUNK, *base)
                 observe_counted(per_chunk, times.gaps, times.last - times.first)
+            if times.output is not None:
+                child(catalogue.TIME_TO_FIRST_OUTPUT, *base).observe(times.output - self._started)
         for kind, count in times.odd.items():
             child(catalogue.STREAM_ODD_CHUNKS, *call, kind).inc(count)
 

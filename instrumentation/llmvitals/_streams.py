@@ -2,152 +2,18 @@
 
 import weakref
 from bisect import bisect_left
-from collections.abc import AsyncGenerator, Callable, Generator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Generator
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
 from functools import wraps
+from math import inf
 from time import perf_counter
 from types import AsyncGeneratorType, GeneratorType
-from typing import Any, Protocol, TypeVar, cast
+from typing import Any, Self, TypeVar, cast
 
 from llmvitals._proxy import proxy
-from llmvitals._recording import Recorder
-from llmvitals.catalogue import TIME_PER_OUTPUT_CHUNK
+from llmvitals._watch import BOUNDS, Watch
 
 T = TypeVar("T")
-
-_BOUNDS = TIME_PER_OUTPUT_CHUNK.buckets
-
-
-class Ending(Protocol):
-    """What a `Watch` tells of its stream; a call."""
-
-    def read(self, reply: object) -> None: ...
-
-    def end(self, now: float, error: BaseException | None, reason: str | None, times: "Watch.Times | None") -> None: ...
-
-    def dropped(self, now: float, times: "Watch.Times") -> None: ...
-
-
-class Watch:
-    """Sees one stream's chunks and its end; the stream holds the only reference.
-
-    Times are collected here and recorded once at the end, so that a chunk costs a count.
-    """
-
-    @dataclass(slots=True)
-    class Times:
-        first: float | None = None
-        """When the first chunk came, and the last: readings of ``perf_counter``."""
-
-        last: float = 0.0
-
-        gaps: list[int] = field(default_factory=lambda: [0] * (len(_BOUNDS) + 1))
-        """How many chunks took how long after the one before, by bucket."""
-
-        odd: dict[str, int] = field(default_factory=dict)
-
-    __slots__ = (
-        "__weakref__",
-        "_call",
-        "_emptiable",
-        "_ended",
-        "_kind",
-        "_mapping",
-        "_recorder",
-        "_textual",
-        "owner",
-        "times",
-    )
-
-    def __init__(self, call: Ending, recorder: Recorder) -> None:
-        self._call = call
-        self._recorder = recorder
-        self._kind: type | None = None
-        self._emptiable = False
-        self._textual = self._mapping = False
-        self._ended = False
-        self.times = Watch.Times()
-        self.owner: weakref.ref[Any] | None = None
-        """The generator around the stream, if there is one."""
-
-    def chunk(self, chunk: Any) -> None:
-        """See a chunk on its way to the consumer. Never raises."""
-        now = perf_counter()
-        times = self.times
-        first = times.first is None
-        if first:
-            times.first = now
-        else:
-            times.gaps[bisect_left(_BOUNDS, now - times.last)] += 1
-        times.last = now
-        try:
-            if type(chunk) is not self._kind or (self._emptiable and not chunk):
-                self._look_at(chunk)
-            if self._textual:
-                return
-            # The first chunk names the model, the last one may bring the usage.
-            usage = chunk.get("usage") if self._mapping else getattr(chunk, "usage", None)
-            if usage is not None or first:
-                self._call.read(chunk)
-        except Exception as fault:  # noqa: BLE001 -- a chunk's own attributes may raise
-            self._recorder.fault("streams", fault)
-
-    def end(self, error: BaseException | None = None, reason: str | None = None) -> None:
-        """The stream has ended: by itself, or by *error*. Only the first end counts."""
-        if not self._ended:
-            self._ended = True
-            self._call.end(perf_counter(), error, reason, self.times)
-
-    def closed(self) -> None:
-        """The consumer has closed the stream, or its generator is being collected."""
-        if self.owner is not None and self.owner() is None:
-            # CPython clears weak references before it closes a generator that nobody holds any more.
-            self._abandoned()
-        else:
-            self.end(reason="cancelled")
-
-    def __del__(self) -> None:
-        self._abandoned()
-
-    def _abandoned(self) -> None:
-        if not self._ended:
-            self._ended = True
-            self._call.dropped(perf_counter(), self.times)
-
-    def _look_at(self, chunk: object) -> None:
-        """Tell a chunk that is of another kind than the rest, or empty. The first proper one says what the rest is."""
-        kind = type(chunk)
-        if chunk is None:
-            odd = "none"
-        elif kind in _EMPTIABLE and not chunk:
-            odd = "empty"
-        elif self._kind is None:
-            self._kind = kind
-            self._emptiable = kind in _EMPTIABLE
-            self._textual, self._mapping = kind in _TEXT, issubclass(kind, Mapping)
-            return
-        elif kind in (bytes, bytearray):
-            odd = "bytes"
-        else:
-            odd = "other"
-            self._call.read(chunk)
-        self.times.odd[odd] = self.times.odd.get(odd, 0) + 1
-
-
-_TEXT = frozenset({str, bytes, bytearray})
-_EMPTIABLE = frozenset({str, bytes, bytearray, dict, list, tuple})
-
-
-def end_reason(error: BaseException | None) -> str:
-    """Say in a word how an error ends a stream."""
-    if error is None:
-        return "completed"
-    if not isinstance(error, Exception):  # CancelledError, KeyboardInterrupt, GeneratorExit.
-        return "cancelled"
-    if isinstance(error, TimeoutError) or "Timeout" in type(error).__name__:
-        return "timeout"
-    return "error"
 
 
 def watch_stream(source: T, watch: Watch) -> T:
@@ -178,11 +44,27 @@ def _named(watched: Any, source: Any, watch: Watch) -> Any:
     return watched
 
 
-def _generator(source: Generator[Any, Any, Any], watch: Watch) -> Generator[Any, Any, Any]:
+def _span(gap: float) -> tuple[int, float, float]:
+    """Return the bucket that a gap between chunks falls into, and its bounds."""
+    index = bisect_left(BOUNDS, gap)
+    return index, BOUNDS[index - 1] if index else -1.0, BOUNDS[index] if index < len(BOUNDS) else inf
+
+
+# The two loops below are the hot path, where a call would cost as much as all the rest, so they do in place what
+# Watch.chunk does. Chunks mostly come as fast as the one before, so its bucket is tried first.
+
+
+def _generator(source: Generator[Any, Any, Any], watch: Watch) -> Generator[Any, Any, Any]:  # noqa: C901, PLR0912 -- hot
+    times = watch.times
+    gaps = times.gaps
+    bucket, low, high = _span(0.0)
+    chunk: Any
+    kind: Any
     try:
         chunk = next(source)
+        watch.chunk(chunk)
+        kind, usage = watch.kind, watch.usage
         while True:
-            watch.chunk(chunk)
             try:
                 sent = yield chunk
             except GeneratorExit:
@@ -191,7 +73,26 @@ def _generator(source: Generator[Any, Any, Any], watch: Watch) -> Generator[Any,
             except BaseException as error:  # noqa: BLE001 -- whatever is thrown in belongs to the source
                 chunk = source.throw(error)
             else:
-                chunk = source.send(sent)
+                chunk = next(source) if sent is None else source.send(sent)
+            now = perf_counter()
+            gap = now - times.last
+            times.last = now
+            if not low < gap <= high:
+                bucket, low, high = _span(gap)
+            gaps[bucket] += 1
+            watch.latest = chunk
+            if type(chunk) is not kind:
+                watch.look(chunk, now)
+                kind, usage = watch.kind, watch.usage
+            elif usage:
+                try:
+                    if chunk.usage is not None:
+                        watch.bearer = chunk
+                except Exception:  # noqa: BLE001 -- unlike those before it
+                    watch.kind = kind = None
+                    watch.look(chunk, now)
+            elif not chunk:
+                watch.look(chunk, now)
     except StopIteration as stop:
         watch.end()
         return stop.value
@@ -203,28 +104,86 @@ def _generator(source: Generator[Any, Any, Any], watch: Watch) -> Generator[Any,
         raise
 
 
-async def _async_generator(source: AsyncGenerator[Any, Any], watch: Watch) -> AsyncGenerator[Any, Any]:
+async def _async_generator(  # noqa: C901, PLR0912, PLR0915 -- hot
+    source: AsyncGenerator[Any, Any], watch: Watch
+) -> AsyncGenerator[Any, Any]:
+    times = watch.times
+    gaps = times.gaps
+    bucket, low, high = _span(0.0)
+    kind: Any = watch.kind
+    usage = watch.usage
+    chunks: AsyncIterator[Any] = source
+    step: Awaitable[Any]
+    chunk: Any
     try:
-        chunk = await anext(source)
         while True:
-            watch.chunk(chunk)
-            try:
-                sent = yield chunk
-            except GeneratorExit:
-                await _close(source, watch)
-                raise
-            except BaseException as error:  # noqa: BLE001 -- whatever is thrown in belongs to the source
-                chunk = await source.athrow(error)
+            async for chunk in chunks:
+                now = perf_counter()
+                if times.first is None:
+                    times.first = now
+                else:
+                    gap = now - times.last
+                    if not low < gap <= high:
+                        bucket, low, high = _span(gap)
+                    gaps[bucket] += 1
+                times.last = now
+                watch.latest = chunk
+                if type(chunk) is not kind:
+                    watch.look(chunk, now)
+                    kind, usage = watch.kind, watch.usage
+                elif usage:
+                    try:
+                        if chunk.usage is not None:
+                            watch.bearer = chunk
+                    except Exception:  # noqa: BLE001 -- unlike those before it
+                        watch.kind = kind = None
+                        watch.look(chunk, now)
+                elif not chunk:
+                    watch.look(chunk, now)
+                try:
+                    sent = yield chunk
+                except GeneratorExit:
+                    await _close(source, watch)
+                    raise
+                except BaseException as error:  # noqa: BLE001 -- whatever is thrown in belongs to the source
+                    step = source.athrow(error)
+                    break
+                if sent is not None:
+                    step = source.asend(sent)
+                    break
             else:
-                chunk = await source.asend(sent)
-    except StopAsyncIteration:
-        watch.end()
+                watch.end()
+                return
+            chunks = _Resumed(step, source)
     except GeneratorExit:
         watch.closed()
         raise
     except BaseException as error:
         watch.end(error)
         raise
+
+
+async def _close(source: AsyncGenerator[Any, Any], watch: Watch) -> None:
+    # What nobody holds any more is closed by its loop, generator by generator: that the second one to do so fails would
+    # be told in the application's log.
+    dropped = watch.owner is not None and watch.owner() is None
+    if not dropped and not source.ag_running:
+        await source.aclose()
+
+
+class _Resumed:
+    """An async generator that goes on with one *step*, what was sent or thrown into it."""
+
+    def __init__(self, step: Awaitable[Any], source: AsyncGenerator[Any, Any]) -> None:
+        self._step: Awaitable[Any] | None = step
+        self._source = source
+
+    def __aiter__(self) -> Self:
+        return self
+
+    def __anext__(self) -> Awaitable[Any]:
+        step, self._step = self._step, None
+        return anext(self._source) if step is None else step
 
 
 async def _close(source: AsyncGenerator[Any, Any], watch: Watch) -> None:

@@ -62,6 +62,13 @@ TIME_PER_OUTPUT_CHUNK = Family(
     _BASE,
     CHUNK_BUCKETS,
 )
+TIME_TO_FIRST_OUTPUT = Family(
+    "llmvitals_time_to_first_output_seconds",
+    "histogram",
+    "Time from the start of a streamed operation to its first output that is not the model's reasoning.",
+    _BASE,
+    DURATION_BUCKETS,
+)
 CALLS_IN_FLIGHT = Family("llmvitals_calls_in_flight", "gauge", "Calls that have started and not ended.", _CALL)
 STREAM_ENDS = Family(
     "llmvitals_stream_ends_total",

@@ -15,8 +15,7 @@ from anthropic.lib.streaming import _beta_messages, _messages
 from anthropic.resources import beta, messages
 
 from llmvitals._calls import Call
-from llmvitals._streams import Watch
-from llmvitals.integrations._llm import Sdk, Seen, watch_sdk_stream, wrap
+from llmvitals.integrations._llm import EventWatch, Sdk, Seen, watch_sdk_stream, wrap
 from llmvitals.integrations._session import Session
 
 _RESOURCES = (
@@ -31,6 +30,8 @@ _MANAGERS = (
     (_beta_messages.BetaMessageStreamManager, "__enter__"),
     (_beta_messages.BetaAsyncMessageStreamManager, "__aenter__"),
 )
+_REASONING = ("thinking_delta", "signature_delta")
+_BLOCKS = ("text", "thinking", "redacted_thinking")
 _INPUT = ("input_tokens", "cache_read_input_tokens", "cache_creation_input_tokens")
 
 
@@ -75,33 +76,26 @@ class _Seen(Seen):
         raw = getattr(reply, "_raw_stream", reply)
         if isinstance(raw, (anthropic.Stream, anthropic.AsyncStream)):
             if not self.call.is_streaming:
-                watch = _EventWatch(_Events(self.call), self.vitals.recorder)
-                self.call._watch = weakref.ref(watch)  # noqa: SLF001 -- as `Call.watch` does with a plain one
-                watch_sdk_stream(raw, watch)
+                watch_sdk_stream(raw, self.call.watch(_watch))
         else:
             _read(self.call, reply)
         return reply
 
 
-class _EventWatch(Watch):
-    """Of a stream whose chunks are of many kinds, none of them odd."""
-
-    __slots__ = ()
-
-    def _look_at(self, chunk: object) -> None:
-        self._kind = type(chunk)
+def _visible(event: Any) -> bool:
+    """Whether an event brings output; a block that begins is empty still, and thinking and its signature are none."""
+    if event.type == "content_block_start":
+        return event.content_block.type not in _BLOCKS
+    return event.type == "content_block_delta" and event.delta.type not in _REASONING
 
 
-class _Events:
-    """What a stream's events tell a call: the first one brings the message without its text, the last one the usage."""
+def _read_event(call: Call, event: Any) -> None:
+    # The first one brings the message without its text, the last one the usage.
+    if event.type in ("message_start", "message_delta"):
+        _read(call, getattr(event, "message", event))
 
-    def __init__(self, call: Call) -> None:
-        self._call = call
-        self.end = call.end
-        self.dropped = call.dropped
 
-    def read(self, reply: object) -> None:
-        _read(self._call, getattr(reply, "message", reply))
+_watch = functools.partial(EventWatch, read=_read_event, visible=_visible)
 
 
 def _read(call: Call, reply: object) -> None:

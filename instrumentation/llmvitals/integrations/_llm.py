@@ -8,8 +8,10 @@ from types import GeneratorType
 from typing import Any
 
 from llmvitals._calls import Call, active_call
-from llmvitals._streams import Watch, watch_async_generator, watch_generator
+from llmvitals._recording import Recorder
+from llmvitals._streams import watch_async_generator, watch_generator
 from llmvitals._vitals import Vitals
+from llmvitals._watch import Watch
 from llmvitals.integrations._session import Session
 
 
@@ -159,6 +161,32 @@ async def awaited(seen: Seen | None, reply: Awaitable[Any]) -> Any:
         seen.failed(error)
         raise
     return seen.replied(replied)
+
+
+class EventWatch(Watch):
+    """Of a stream of events of many kinds: *read* takes what each tells that differs in kind from the one before it."""
+
+    __slots__ = ("_read",)
+
+    def __init__(
+        self,
+        call: Call,
+        recorder: Recorder,
+        *,
+        read: Callable[[Call, Any], None],
+        visible: Callable[[Any], object],
+    ) -> None:
+        super().__init__(call, recorder, visible)
+        self._read = functools.partial(read, call)
+
+    def _look(self, chunk: Any, now: float) -> None:
+        kind = type(chunk)
+        if kind is not self._shape:
+            self._shape = kind
+            self._read(chunk)
+        self._look_for_output(chunk, now)
+        if self._visible is None:
+            self.kind = kind
 
 
 def watch_sdk_stream(stream: Any, watch: Watch) -> None:

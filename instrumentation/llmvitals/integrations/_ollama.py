@@ -4,7 +4,7 @@ The functions of the module, ``ollama.chat`` and its like, are methods of a clie
 """
 
 import functools
-import weakref
+from collections.abc import Callable
 from operator import attrgetter
 from types import AsyncGeneratorType, GeneratorType
 from typing import Any, cast
@@ -12,7 +12,8 @@ from typing import Any, cast
 import ollama
 
 from llmvitals._calls import Call
-from llmvitals._streams import Watch, watch_async_generator, watch_generator
+from llmvitals._streams import watch_async_generator, watch_generator
+from llmvitals._watch import Watch
 from llmvitals.integrations._llm import Sdk, Seen, wrap
 from llmvitals.integrations._session import Session
 
@@ -46,22 +47,29 @@ class _Seen(Seen):
             return reply
         if self.call.is_streaming:
             return reply
-        watch = _Parts(self.call, self.vitals.recorder)
-        self.call._watch = weakref.ref(watch)  # noqa: SLF001 -- as `Call.watch` does with a plain one
+        watch = self.call.watch(functools.partial(_Parts, visible=_visible))
         return (
             watch_generator(reply, watch) if isinstance(reply, GeneratorType) else watch_async_generator(reply, watch)
         )
 
 
 class _Parts(Watch):
-    """Of a stream whose last part has the tokens."""
+    """Of a stream whose last part has the tokens, and each one the model."""
 
     __slots__ = ()
 
-    def chunk(self, chunk: Any) -> None:
-        super().chunk(chunk)
-        if getattr(chunk, "done", False):
-            _read(cast("Call", self._call), chunk)
+    def _look(self, chunk: Any, now: float) -> None:
+        self._look_for_output(chunk, now)
+        if self._visible is None:
+            self.kind = type(chunk)
+
+    def _unread(self) -> Callable[[], None] | None:
+        return None if self.latest is None else functools.partial(_read, cast("Call", self._call), self.latest)
+
+
+def _visible(part: Any) -> object:
+    message = getattr(part, "message", None)
+    return part.response if message is None else message.content or message.tool_calls or message.images
 
 
 def _read(call: Call, reply: Any) -> None:
