@@ -129,13 +129,15 @@ def _text_head(family: Metric, suffix: str, kind: str) -> str:
 
 # --- OpenMetrics ------------------------------------------------------------------------------------------------------
 
+_EXEMPLARY = {"counter": "_total", "histogram": "_bucket", "gaugehistogram": "_bucket"}
+
 
 def _openmetrics(family: Metric, lines: list[str] | None) -> list[str]:
     if lines is None:
         samples = [sample for sample in family.samples if sample.name != f"{family.name}_created"]
-        if not all(map(_is_plain, samples)):
+        if any(map(_is_strange, samples)):
             return [_prometheus_client_openmetrics(family, samples)]
-        lines = [_lines.line(sample) for sample in samples]
+        lines = [_openmetrics_line(family, sample) for sample in samples]
     name = openmetrics.escape_metric_name(family.name)
     head = f"# HELP {name} {_lines.escape(family.documentation)}\n# TYPE {name} {family.type}\n"
     if family.unit:
@@ -143,12 +145,27 @@ def _openmetrics(family: Metric, lines: list[str] | None) -> list[str]:
     return [head, *lines]
 
 
-def _is_plain(sample: Sample) -> bool:
-    return sample[3:] == (None, None, None) and ":" not in sample.name
+def _openmetrics_line(family: Metric, sample: Sample) -> str:
+    line = _lines.line(sample)
+    if sample.timestamp is None and not sample.exemplar:
+        return line
+    stamp = "" if sample.timestamp is None else f" {sample.timestamp}"
+    exemplar = ""
+    if sample.exemplar:
+        if (family.type, sample.name) != ("histogram", family.name) and not sample.name.endswith(
+            _EXEMPLARY.get(family.type, " ")
+        ):
+            raise ValueError(f"{sample.name} has an exemplar, and is neither a counter nor a histogram's bucket")
+        exemplar = _lines.exemplar_text(sample.exemplar)
+    return f"{line[:-1]}{stamp}{exemplar}\n"
+
+
+def _is_strange(sample: Sample) -> bool:
+    return bool(sample.native_histogram) or ":" in sample.name
 
 
 def _prometheus_client_openmetrics(family: Metric, samples: list[Sample]) -> str:
-    """Write a family with exemplars, timestamps or a colon in its name: too rare for an encoder of our own."""
+    """Write a family with native histograms or a colon in its name: too rare for an encoder of our own."""
     family = copy.copy(family)
     family.samples = samples
     text: str = openmetrics.generate_latest(_One(family)).decode()  # type: ignore[no-untyped-call]  # untyped there

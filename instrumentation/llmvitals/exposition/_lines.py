@@ -1,13 +1,14 @@
 """Sample lines: the text before a value is made once and kept, because it is the same in every scrape."""
 
 from collections.abc import Iterable, Mapping
+from itertools import accumulate
 from typing import Any
 from weakref import WeakKeyDictionary
 
 from prometheus_client import Counter, Gauge, Histogram
 from prometheus_client.metrics_core import Metric
 from prometheus_client.openmetrics import exposition as openmetrics
-from prometheus_client.samples import Sample
+from prometheus_client.samples import Exemplar, Sample
 from prometheus_client.utils import floatToGoString
 
 from llmvitals._series import OwnMetric
@@ -38,6 +39,13 @@ def make_prefix(name: str, labels: Mapping[str, str]) -> str:
     )
 
 
+def exemplar_text(exemplar: Exemplar) -> str:
+    """Write what follows a value in OpenMetrics."""
+    pairs = ",".join(f'{name}="{escape(value)}"' for name, value in sorted(exemplar.labels.items()))
+    stamp = "" if exemplar.timestamp is None else f" {exemplar.timestamp}"
+    return f" # {{{pairs}}} {number(exemplar.value)}{stamp}"
+
+
 def escape(text: str) -> str:
     return text.replace("\\", r"\\").replace("\n", r"\n").replace('"', r"\"")
 
@@ -66,7 +74,7 @@ _children: WeakKeyDictionary[Any, dict[tuple[str, ...], list[str]]] = WeakKeyDic
 def read(metric: Any, *, exemplars: bool) -> tuple[Metric, list[str]] | None:
     """Return a Counter, Gauge or Histogram, prometheus_client's or ours, as its family without samples and its lines.
 
-    None when only ``collect()`` can tell them; with *exemplars*, also when there are some.
+    None when only ``collect()`` can tell them.
     """
     kind = type(metric)
     if kind is OwnMetric:
@@ -83,36 +91,40 @@ def read(metric: Any, *, exemplars: bool) -> tuple[Metric, list[str]] | None:
         kept.clear()
     output: list[str] = []
     for values, child in series:
-        amounts = child.amounts() if kind is OwnMetric else _amounts(kind, child, exemplars)
+        amounts = child.amounts() if kind is OwnMetric else _amounts(kind, child)
         if amounts is None:
             return None
         prefixes = kept.get(values)
         if prefixes is None:
             own = metric.samples_of(values) if kind is OwnMetric else _samples(kind, metric, child, values)
             prefixes = kept[values] = [make_prefix(name, labels) for name, labels in own]
-        output += [f"{prefix}{number(amount)}\n" for prefix, amount in zip(prefixes, amounts, strict=True)]
+        lines = [f"{prefix}{number(amount)}\n" for prefix, amount in zip(prefixes, amounts, strict=True)]
+        if exemplars:
+            for index, exemplar in (child.exemplars or {} if kind is OwnMetric else _exemplars(kind, child)).items():
+                lines[index] = f"{lines[index][:-1]}{exemplar_text(exemplar)}\n"
+        output += lines
     return metric.describe()[0], output
 
 
-def _amounts(kind: type, child: Any, exemplars: bool) -> Iterable[float] | None:
+def _amounts(kind: type, child: Any) -> Iterable[float] | None:
     if kind is Gauge:
         # set_function() puts its own _child_samples on the child.
         return None if "_child_samples" in vars(child) else (child._value.get(),)  # noqa: SLF001
     if kind is Counter:
-        if exemplars and child._value.get_exemplar() is not None:  # noqa: SLF001
-            return None
         return (child._value.get(),)  # noqa: SLF001
-    total = 0.0
-    amounts = []
-    for bucket in child._buckets:  # noqa: SLF001
-        if exemplars and bucket.get_exemplar() is not None:
-            return None
-        total += bucket.get()
-        amounts.append(total)
+    amounts = list(accumulate(bucket.get() for bucket in child._buckets))  # noqa: SLF001
     if child._upper_bounds[0] < 0:  # noqa: SLF001 -- such a histogram has no sum; rare enough for the slow way
         return None
-    amounts += (total, child._sum.get())  # noqa: SLF001
+    amounts += (amounts[-1], child._sum.get())  # noqa: SLF001
     return amounts
+
+
+def _exemplars(kind: type, child: Any) -> dict[int, Exemplar]:
+    """By the index of the line that each belongs to."""
+    if kind is Gauge:
+        return {}
+    found = [value.get_exemplar() for value in ([child._value] if kind is Counter else child._buckets)]  # noqa: SLF001
+    return {index: exemplar for index, exemplar in enumerate(found) if exemplar is not None}
 
 
 def _samples(kind: type, metric: Any, child: Any, values: tuple[str, ...]) -> list[tuple[str, dict[str, str]]]:
