@@ -2,7 +2,7 @@
 
 import inspect
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextvars import ContextVar, Token
 from functools import partial, wraps
 from time import perf_counter
@@ -11,6 +11,7 @@ from typing import Any, ParamSpec, Self, TypeVar, cast
 
 from llmvitals import catalogue
 from llmvitals._recording import Recorder, error_type, observe_counted
+from llmvitals._replies import count, details, field
 from llmvitals._streams import relay_async, watch_stream
 from llmvitals._watch import Watch, end_reason
 
@@ -172,17 +173,19 @@ class Call:
     def read(self, reply: object) -> None:
         """Take model and token usage out of a reply or chunk in OpenAI's shape, as far as it has them."""
         try:
-            model = _field(reply, "model")
+            model = field(reply, "model")
             if isinstance(model, str) and model:
                 self._response_model = model
-            usage = _field(reply, "usage")
+            usage = field(reply, "usage")
             if usage is not None:
-                tokens_in = _count(usage, "prompt_tokens", "input_tokens")
-                tokens_out = _count(usage, "completion_tokens", "output_tokens")
+                tokens_in = count(usage, "prompt_tokens", "input_tokens")
+                tokens_out = count(usage, "completion_tokens", "output_tokens")
                 if tokens_in is not None:
                     self._input_tokens = tokens_in
                 if tokens_out is not None:
                     self._output_tokens = tokens_out
+                if self._recorder.usage_readers:
+                    self.usage(**details(usage))
         except Exception as fault:  # noqa: BLE001 -- a reply of any kind
             self._recorder.fault("calls", fault)
 
@@ -331,6 +334,9 @@ class Call:
             recorder.child(catalogue.USAGE_MISSING, self.provider, self.model, streamed).inc()
         if times is not None:
             self._record_stream(base, error, reason, times)
+        if recorder.usage_readers and not (tokens_in is None and tokens_out is None):
+            for read in recorder.usage_readers:
+                read(base, tokens_in, tokens_out, self._details)
 
     def _record_stream(
         self, base: tuple[str, ...], error: BaseException | None, reason: str | None, times: "Watch.Times"
@@ -345,8 +351,8 @@ class Call:
                 observe_counted(per_chunk, times.gaps, times.last - times.first)
             if times.output is not None:
                 child(catalogue.TIME_TO_FIRST_OUTPUT, *base).observe(times.output - self._started)
-        for kind, count in times.odd.items():
-            child(catalogue.STREAM_ODD_CHUNKS, *call, kind).inc(count)
+        for kind, chunks in times.odd.items():
+            child(catalogue.STREAM_ODD_CHUNKS, *call, kind).inc(chunks)
 
 
 def _take(call: Call, reply: T) -> T:
@@ -354,17 +360,3 @@ def _take(call: Call, reply: T) -> T:
         return call.stream(reply)
     call.read(reply)
     return reply
-
-
-def _field(reply: object, name: str) -> Any:
-    # The check for a Mapping costs more than all the rest; most replies are objects.
-    value = None if isinstance(reply, dict) else getattr(reply, name, None)
-    return reply.get(name) if value is None and isinstance(reply, Mapping) else value
-
-
-def _count(usage: object, *names: str) -> int | None:
-    for name in names:
-        value = _field(usage, name)
-        if isinstance(value, int):
-            return value
-    return None

@@ -1,9 +1,14 @@
 """What an application says of its use of LLMs: its calls, and the steps around them."""
 
+import logging
+from pathlib import Path
+
 from llmvitals import _genai_families as families
 from llmvitals._calls import Call
 from llmvitals._recording import Recorder
 from llmvitals._steps import Step
+
+log = logging.getLogger("llmvitals")
 
 
 class GenAI:
@@ -12,6 +17,9 @@ class GenAI:
     """
 
     recorder: Recorder
+
+    # Imports inside the methods keep `import llmvitals` light.
+    # ruff: noqa: PLC0415
 
     def call(
         self,
@@ -80,3 +88,29 @@ class GenAI:
     def workflow(self, name: str) -> Step:
         """A workflow of several agents, tools and calls, each run timed; see `Step`."""
         return Step(self.recorder, families.WORKFLOW_DURATION, name)
+
+    # --- What usage means -----------------------------------------------------------------------------------------
+
+    def prices(self, path: str | Path) -> None:
+        """Count what calls cost from here on, in US dollars, by the table of prices at *path*.
+
+        Calls with usage that it has no price for are counted apart. Never raises: with a table that cannot be, no call
+        is priced, and the log says every mistake of it once. The form of the table is in ``docs/library.md``.
+        """
+        from llmvitals._costs import Costs
+        from llmvitals._prices import PricesError, read_prices
+
+        prices = None
+        try:
+            prices = read_prices(path)
+        except PricesError as error:
+            log.warning("llmvitals: no call is priced: %s", error)
+        self.recorder.usage_readers += (Costs(self.recorder, prices).tell,)
+
+    def inference_usage(self) -> None:
+        """Count tokens by what they were, from here on: input, output, read from and put into the provider's cache,
+        reasoning. Under names that OpenTelemetry's conventions are about to have, and may yet change.
+        """
+        from llmvitals._costs import InferenceUsage
+
+        self.recorder.usage_readers += (InferenceUsage(self.recorder).tell,)

@@ -1,4 +1,4 @@
-"""The families of what surrounds a call: tools, agents, workflows; `llmvitals.catalogue` shows them with all others."""
+"""The families of what surrounds a call: tools, agents, workflows, cost; `llmvitals.catalogue` shows them with all."""
 
 from llmvitals._family import OTEL_DURATION_BUCKETS, Family
 
@@ -26,6 +26,53 @@ WORKFLOW_DURATION = Family(
     "Duration of one run of a workflow, all its agents, tools and calls included.",
     ("gen_ai_workflow_name", "error_type"),
     _WORKFLOW_BUCKETS,
+)
+
+# --- What calls cost --------------------------------------------------------------------------------------------------
+
+COST = Family(
+    "llmvitals_cost_usd_total",
+    "counter",
+    "Cost of calls in US dollars by the application's own price table: input, output, cached input.",
+    ("gen_ai_provider_name", "gen_ai_request_model", "kind"),
+)
+UNPRICED_CALLS = Family(
+    "llmvitals_unpriced_calls_total",
+    "counter",
+    "Calls with token usage for which the price table has no price, so that the cost is too low by them.",
+    ("gen_ai_provider_name", "gen_ai_request_model"),
+)
+
+# --- Tokens by what they were; off unless asked for -------------------------------------------------------------------
+
+_BASE = (
+    "gen_ai_operation_name", "gen_ai_provider_name", "gen_ai_request_model", "gen_ai_response_model", "server_address",
+    "server_port",
+)  # fmt: skip
+
+INPUT_TOKENS = Family(
+    "gen_ai_client_inference_usage_input_tokens_total", "counter", "Input tokens, cached ones included.", _BASE
+)
+OUTPUT_TOKENS = Family(
+    "gen_ai_client_inference_usage_output_tokens_total", "counter", "Output tokens, reasoning included.", _BASE
+)
+CACHE_READ_INPUT_TOKENS = Family(
+    "gen_ai_client_inference_usage_cache_read_input_tokens_total",
+    "counter",
+    "Input tokens that the provider took from its cache.",
+    _BASE,
+)
+CACHE_WRITE_INPUT_TOKENS = Family(
+    "gen_ai_client_inference_usage_cache_write_input_tokens_total",
+    "counter",
+    "Input tokens that the provider put into its cache.",
+    _BASE,
+)
+REASONING_OUTPUT_TOKENS = Family(
+    "gen_ai_client_inference_usage_reasoning_output_tokens_total",
+    "counter",
+    "Output tokens that the model spent on reasoning.",
+    _BASE,
 )
 
 FAMILIES: tuple[Family, ...] = tuple(value for value in list(globals().values()) if isinstance(value, Family))

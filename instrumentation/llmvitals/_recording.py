@@ -6,7 +6,7 @@ Everything here keeps one promise: the application never sees a fault of ours.
 import logging
 import operator
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Protocol
 
@@ -26,6 +26,10 @@ LABEL_LENGTH = 256
 
 # A closed label with a hostile value must not open the fold itself: this many folded sets, then all-"other".
 _FOLDED_SETS = 32
+
+
+UsageReader = Callable[[tuple[str, ...], int | None, int | None, Mapping[str, int] | None], None]
+"""Given a call's labels, its input and output tokens, and what some of them were: cached, cache_write, reasoning."""
 
 
 class Child(Protocol):
@@ -54,6 +58,9 @@ class Recorder:
         self._series: dict[str, _Series] = {}
         self.kept: dict[tuple[Any, ...], tuple[Any, ...]] = {}
         """What `keep` has kept, for those who look before they ask."""
+
+        self.usage_readers: tuple[UsageReader, ...] = ()
+        """Who else is told of each call's token usage."""
 
         self._told: set[str] = set()
         self.late: deque[Callable[[], None]] = deque()
@@ -241,13 +248,7 @@ class _Series:
         return self.metric.labels(*texts) if texts or isinstance(self.metric, OwnMetric) else self.metric
 
     def fold(self, texts: tuple[str, ...]) -> Any:
-        # An empty value is kept too: error_type="" must not turn into an error.
-        folded = tuple(
-            text if not text or label in catalogue.CLOSED_LABELS else OTHER
-            for label, text in zip(self.family.labels, texts, strict=True)
-        )
-        if folded not in self.folded and len(self.folded) >= _FOLDED_SETS:
-            folded = (OTHER,) * len(texts)
+        folded = fold_texts(self.family, texts, self.folded)
         child = self.folded.get(folded)
         if child is None:
             child = self.labels(folded)
@@ -255,6 +256,16 @@ class _Series:
                 child = _SharedGauge(child)
             self.folded[folded] = child
         return child
+
+
+def fold_texts(family: Family, texts: tuple[str, ...], folded: Collection[tuple[str, ...]]) -> tuple[str, ...]:
+    """Return the label values under which *texts* count when they are over the cap, with those *folded* so far."""
+    # An empty value is kept too: error_type="" must not turn into an error.
+    found = tuple(
+        text if not text or label in catalogue.CLOSED_LABELS else OTHER
+        for label, text in zip(family.labels, texts, strict=True)
+    )
+    return found if found in folded or len(folded) < _FOLDED_SETS else (OTHER,) * len(texts)
 
 
 class _SharedGauge:

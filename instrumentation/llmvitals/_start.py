@@ -31,6 +31,8 @@ def start(
     profile: str | None = None,
     on_command: Callable[[str, str, str], object] | None = None,
     history_file: str | Path | None = None,
+    prices: str | Path | None = None,
+    inference_usage: bool | None = None,
 ) -> Vitals:
     """Show this process's vital signs on ``http://host:port/metrics``; obey the remediation service if there is one.
 
@@ -49,6 +51,10 @@ def start(
             never happens, the log says so.
         on_command: Called with attempt id, verb and boot id just before an accepted command acts, for a record of the
             application's own; when it raises, the command does not act.
+        history_file: Where `Vitals.history` is kept. ``LLMVITALS_HISTORY_FILE``; default: in memory only.
+        prices: The table of prices for `Vitals.prices`. ``LLMVITALS_PRICES``; without it, no cost is counted.
+        inference_usage: Whether to count tokens by what they were: `Vitals.inference_usage`.
+            ``LLMVITALS_INFERENCE_USAGE``; default: no.
     """
     registry = prometheus_client.REGISTRY if registry is None else registry
     running = _current.on(registry)
@@ -66,6 +72,11 @@ def start(
     atexit.register(vitals.close)
     vitals.watch_process()
     vitals.history(history_file or os.environ.get("LLMVITALS_HISTORY_FILE") or None)
+    prices = prices or os.environ.get("LLMVITALS_PRICES")
+    if prices:
+        vitals.prices(prices)
+    if _switched("LLMVITALS_INFERENCE_USAGE") if inference_usage is None else inference_usage:
+        vitals.inference_usage()
     host = host or os.environ.get("LLMVITALS_METRICS_HOST") or HOST
     port = _port() if port is None else port
     vitals.serve_metrics(host, port)
@@ -93,3 +104,10 @@ def _port() -> int:
     except ValueError:
         log.warning("llmvitals: LLMVITALS_METRICS_PORT=%r is not a number; using %d", text, PORT)
         return PORT
+
+
+def _switched(variable: str) -> bool:
+    text = os.environ.get(variable, "").strip().lower()
+    if text not in ("", "0", "1", "false", "true", "no", "yes", "off", "on"):
+        log.warning("llmvitals: %s=%r is neither 1 nor 0; taken as 0", variable, text)
+    return text in ("1", "true", "yes", "on")

@@ -60,7 +60,7 @@ def test_the_page_is_a_program_that_runs(tmp_path):
     )
 
     assert (0, "", "") == (done.returncode, done.stdout, done.stderr)
-    assert len(lines) <= 300
+    assert len(lines) <= 400
 
 
 def test_the_page_shows_every_method():
