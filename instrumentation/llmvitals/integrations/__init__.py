@@ -30,6 +30,7 @@ _LIBRARIES = (
     ("httpx2", "httpx2", "_httpx"),
     ("urllib3", "urllib3.connectionpool", "_urllib3"),
     ("ollama", "ollama", "_ollama"),
+    ("huggingface_hub", "huggingface_hub", "_huggingface"),
     ("stamina", "stamina", "_stamina"),
     ("pybreaker", "pybreaker", "_pybreaker"),
     ("purgatory", "purgatory", "_purgatory"),
@@ -92,7 +93,7 @@ def _watch(library: str, module: str, file: str) -> bool:
             return False
     except ValueError:  # A stand-in in sys.modules without a spec.
         return False
-    session = _sessions[library] = Session(library, _target)
+    session = _sessions[library] = Session(library, _target, _after_import)
     if module in sys.modules:
         return _install(session, file)
     _after_import.wait(module, partial(_install, session, file))

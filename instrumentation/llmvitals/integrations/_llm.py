@@ -12,6 +12,7 @@ from llmvitals._recording import Recorder
 from llmvitals._streams import watch_async_generator, watch_generator
 from llmvitals._vitals import Vitals
 from llmvitals._watch import Watch
+from llmvitals.integrations._claims import take
 from llmvitals.integrations._session import Session
 
 
@@ -83,6 +84,7 @@ class Sdk:
         if vitals is None:
             return None
         try:
+            take()
             outer = active_call()
             if outer is not None and outer.operation == operation:
                 return self._seen(outer, vitals, session.library, own=False)

@@ -1,5 +1,7 @@
 """What every integration is built from: patches that come off exactly, and fall silent where they cannot."""
 
+import logging
+import sys
 import threading
 import weakref
 from collections.abc import Callable
@@ -10,6 +12,9 @@ from typing import Any
 from llmvitals._current import current
 from llmvitals._recording import Recorder
 from llmvitals._vitals import Vitals
+from llmvitals.integrations._imports import AfterImport
+
+log = logging.getLogger("llmvitals")
 
 
 @dataclass(slots=True)
@@ -31,10 +36,11 @@ class Session:
     has wrapped it, is silent for ever after, and the next session's is not doubled by it.
     """
 
-    def __init__(self, library: str, target: Target) -> None:
+    def __init__(self, library: str, target: Target, imports: AfterImport | None = None) -> None:
         self.library = library
         self.on = True
         self._target = target
+        self._imports = imports or AfterImport()
         self._patches: list[tuple[Any, str, Any, Any]] = []
         self._undoing: list[Callable[[], object]] = []
         self._looked_at: weakref.WeakSet[Recorder] = weakref.WeakSet()
@@ -61,6 +67,21 @@ class Session:
         _originals[wrapper] = original
         setattr(owner, name, wrapper)
         self._patches.append((owner, name, original, wrapper))
+
+    def when_imported(self, module: str, then: Callable[[], object]) -> None:
+        """Call *then* when *module*, a part of the library, has been imported; now, if it has."""
+        if module in sys.modules:
+            then()
+            return
+
+        def later() -> None:
+            try:
+                if self.on:
+                    then()
+            except Exception as error:  # noqa: BLE001 -- a part that looks different is left alone
+                log.warning("llmvitals: %s is not watched: %s: %s", module, type(error).__name__, error)
+
+        self._imports.wait(module, later)
 
     def undo_with(self, undo: Callable[[], object]) -> None:
         """Call *undo* at the end: for what is no patch."""
