@@ -43,6 +43,9 @@ Pages = Mapping[str, str | Callable[[Mapping[str, str]], Page]]
 Select = Callable[[str, Mapping[str, str]], Collector | Page]
 """Makes of a request's query (what follows the ``?``) and its headers what is collected for it, or a refusal."""
 
+Guard = Callable[[Mapping[str, str]], Page | None]
+"""Says of a request's headers with which page it is refused; None lets it in."""
+
 
 @dataclass(frozen=True, slots=True)
 class Response:
@@ -77,6 +80,12 @@ class Site:
     select: Select | None = None
     """What of the registry a request gets; without it every request gets all."""
 
+    guard: Guard | None = None
+    """Who is answered; without it everybody is."""
+
+    headers: Mapping[str, str] = field(default_factory=dict)
+    """Added to every answer."""
+
     def respond(self, method: str, path: str, headers: Mapping[str, str], query: str = "") -> Response:
         """Answer a request with these *headers* (by lower-case name). Never raises."""
         try:
@@ -89,12 +98,15 @@ class Site:
             log.exception("llmvitals: a scrape failed")
             status, answered = "500 Internal Server Error", {"Content-Type": PLAIN}
             body = f"{type(error).__name__}; the log says more.\n".encode()
-        answered["Content-Length"] = str(len(body))
+        answered |= {"Content-Length": str(len(body)), **self.headers}
         return Response(status, answered, b"" if method == "HEAD" else body)
 
     def _answer(
         self, method: str, path: str, headers: Mapping[str, str], query: str
     ) -> tuple[str, bytes, dict[str, str]]:
+        refusal = self.guard(headers) if self.guard is not None else None
+        if refusal is not None:
+            return refusal.status, refusal.body.encode(), {"Content-Type": refusal.kind, **refusal.headers}
         page = self.pages.get(path)
         if page is None and path != "/metrics":
             return "404 Not Found", b"Metrics are at /metrics.\n", {"Content-Type": PLAIN}

@@ -12,15 +12,19 @@ import socket
 import threading
 import time
 import weakref
+from collections.abc import Mapping
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from prometheus_client.registry import Collector
 
 from llmvitals.exposition._encode import OnError
 from llmvitals.exposition._http import BadRequestError, parse
-from llmvitals.exposition._respond import Pages, Response, Select, Site, plain
+from llmvitals.exposition._respond import Guard, Pages, Response, Select, Site, plain
+
+if TYPE_CHECKING:
+    import ssl
 
 log = logging.getLogger("llmvitals")
 
@@ -43,6 +47,16 @@ class Limits:
     header_bytes: int = 16_384
 
 
+class Security(Protocol):
+    """How a server's connections become TLS ones."""
+
+    def wrap(self, client: socket.socket) -> "ssl.SSLSocket":
+        """Return *client* as the server's side of a TLS connection, its handshake not yet begun."""
+
+    def check(self, client: "ssl.SSLSocket") -> None:
+        """Raise OSError for a client that is not to be answered, after its handshake."""
+
+
 class ServeError(OSError):
     """The address cannot be listened on; the text says why and, where it can be told, which program holds it."""
 
@@ -56,6 +70,9 @@ def serve(
     on_error: OnError | None = None,
     pages: Pages | None = None,
     select: Select | None = None,
+    guard: Guard | None = None,
+    headers: Mapping[str, str] | None = None,
+    security: Security | None = None,
 ) -> "Server":
     """Serve *registry* on ``http://host:port/metrics`` from daemon threads; port 0 takes a free one.
 
@@ -68,18 +85,23 @@ def serve(
         pages: More to serve, by path: fixed plain texts, such as ``/-/healthy``, which a probe can ask for without a
             collection; or functions that make a `Page` of a request's headers (by lower-case name).
         select: Gives what is collected for a request's query and headers instead of all of *registry*, or a `Page`.
+        guard: Given each request's headers, returns the `Page` that refuses it, or None.
+        headers: Added to every answer.
+        security: Makes connections TLS ones.
 
     Raises:
         ServeError: When the address cannot be listened on.
     """
-    return Server(Site(registry, pages or {}, on_error, select), host, port, limits=limits or Limits())
+    site = Site(registry, pages or {}, on_error, select, guard, headers or {})
+    return Server(site, host, port, limits=limits or Limits(), security=security)
 
 
 class Server:
     """A running exposition server; made by `serve`."""
 
-    def __init__(self, site: Site, host: str, port: int, *, limits: Limits) -> None:
+    def __init__(self, site: Site, host: str, port: int, *, limits: Limits, security: Security | None = None) -> None:
         self.site = site
+        self.security = security
         self.limits = limits
         self._listener = _listen(host, port)
         self.host = host
@@ -95,7 +117,7 @@ class Server:
     @property
     def url(self) -> str:
         """Of ``/metrics``."""
-        return f"http://{self.host}:{self.port}/metrics"
+        return f"http{'s' if self.security else ''}://{self.host}:{self.port}/metrics"
 
     def close(self) -> None:
         """Stop listening, hang up on everybody, and wait a moment for the threads."""
@@ -182,7 +204,8 @@ class _Connection:
     def hang_up(self) -> None:
         """Make whatever the connection's thread is waiting for end now."""
         try:
-            self._client.shutdown(socket.SHUT_RDWR)
+            # Not TLS' own, which takes the connection's state from under the thread that is using it.
+            socket.socket.shutdown(self._client, socket.SHUT_RDWR)
         except OSError:  # The client was quicker.
             return
 
@@ -201,17 +224,27 @@ class _Connection:
 
     def _serve(self) -> None:
         try:
-            with self._client:
-                first = True
-                while self._answer_one(first=first):
-                    first = False
+            self._secure()
+            first = True
+            while self._answer_one(first=first):
+                first = False
         except OSError:  # The client went away or did not read its answer in time.
             return
         except Exception:
             # Nothing of a scrape may reach the application's own threading.excepthook.
             log.exception("llmvitals: a scrape failed")
         finally:
+            self._client.close()
             self._server.forget(self)
+
+    def _secure(self) -> None:
+        """Shake hands in this connection's own thread, where a client that says nothing holds up nobody."""
+        security = self._server.security
+        if security is not None:
+            self._client.settimeout(self._limits.header_seconds)
+            client = self._client = security.wrap(self._client)
+            client.do_handshake()
+            security.check(client)
 
     def _answer_one(self, *, first: bool) -> bool:
         """Read a request and answer it; return whether the connection is kept."""
@@ -223,13 +256,19 @@ class _Connection:
             self.idle_since = None
             request = parse(head)
         except BadRequestError as error:
-            self._client.settimeout(1)
-            self._client.sendall(_told(error.status, str(error)))
+            self._send(_told(error.status, str(error)), seconds=1)
             return False
         response = self._server.site.respond(request.method, request.path, request.headers, request.query)
-        self._client.settimeout(self._limits.send_seconds)
-        self._client.sendall(_written(response, keep_alive=request.keep_alive))
+        self._send(_written(response, keep_alive=request.keep_alive), self._limits.send_seconds)
         return request.keep_alive
+
+    def _send(self, data: bytes, seconds: float) -> None:
+        # Not sendall: through TLS its time-out is that of each of many parts.
+        deadline = time.monotonic() + seconds
+        rest = memoryview(data)
+        while rest:
+            self._client.settimeout(max(deadline - time.monotonic(), 0.001))
+            rest = rest[self._client.send(rest) :]
 
     def _read_head(self, *, first: bool) -> bytes | None:
         """Return the next head, or None when the client has none to send."""
