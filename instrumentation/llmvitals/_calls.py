@@ -5,6 +5,7 @@ import weakref
 from collections.abc import Callable
 from contextvars import ContextVar, Token
 from functools import partial, wraps
+from sys import modules
 from time import perf_counter
 from types import TracebackType
 from typing import Any, ParamSpec, Self, TypeVar, cast
@@ -13,6 +14,7 @@ from llmvitals import catalogue
 from llmvitals._recording import Recorder, error_type, observe_counted
 from llmvitals._replies import count, details, field
 from llmvitals._streams import relay_async, watch_stream
+from llmvitals._traces import OPENTELEMETRY, current_trace, exemplify
 from llmvitals._watch import Watch, end_reason
 
 P = ParamSpec("P")
@@ -53,6 +55,7 @@ class Call:
         "_response_model",
         "_started",
         "_token",
+        "_trace",
         "_watch",
         "model",
         "operation",
@@ -82,6 +85,7 @@ class Call:
         self._output_tokens: int | None = None
         self._details: dict[str, int] | None = None
         self._started = 0.0
+        self._trace: Any = None
         # Holds one item from start to end; who pops it, ends the call. Popping is atomic, so there is one such.
         self._open: list[None] = []
         self._watch: weakref.ref[Watch] | None = None
@@ -103,6 +107,7 @@ class Call:
             self._recorder.drain()
             self._response_model, self._input_tokens, self._output_tokens, self._details = "", None, None, None
             self._watch = self._dropped = None
+        self._trace = current_trace() if OPENTELEMETRY in modules else None
         self._started = perf_counter()
         self._open.append(None)
         self._in_flight = self._recorder.child(catalogue.CALLS_IN_FLIGHT, self.operation, self.provider, self.model)
@@ -303,7 +308,9 @@ class Call:
             server_port=self.server_port,
         )
 
-    def _record(self, now: float, error: BaseException | None, reason: str | None, times: "Watch.Times | None") -> None:
+    def _record(  # noqa: C901 -- a function for each step would cost more than the step
+        self, now: float, error: BaseException | None, reason: str | None, times: "Watch.Times | None"
+    ) -> None:
         self._in_flight.dec()
         recorder, tokens_in, tokens_out = self._recorder, self._input_tokens, self._output_tokens
         base = (
@@ -325,6 +332,8 @@ class Call:
                 wanted.append((catalogue.TOKEN_USAGE, (*base, "output")))
             children = recorder.keep((base, ended, tokens_in is None, tokens_out is None), *wanted)
         children[0].observe(now - self._started)
+        if self._trace is not None:
+            exemplify(children[0], now - self._started, self._trace)
         if tokens_in is not None:
             children[1].observe(tokens_in)
         if tokens_out is not None:
@@ -345,7 +354,9 @@ class Call:
         call = base[:3]
         child(catalogue.STREAM_ENDS, *call, reason or end_reason(error)).inc()
         if times.first is not None:
-            child(catalogue.TIME_TO_FIRST_CHUNK, *base).observe(times.first - self._started)
+            first_chunk = child(catalogue.TIME_TO_FIRST_CHUNK, *base)
+            first_chunk.observe(times.first - self._started)
+            exemplify(first_chunk, times.first - self._started, self._trace)
             if any(times.gaps):
                 per_chunk = child(catalogue.TIME_PER_OUTPUT_CHUNK, *base)
                 observe_counted(per_chunk, times.gaps, times.last - times.first)

@@ -4,6 +4,7 @@ import inspect
 import logging
 import time
 from collections.abc import Callable, Mapping
+from sys import modules
 from types import TracebackType
 from typing import Any, Literal, Self, TypeVar, cast
 
@@ -13,6 +14,7 @@ from llmvitals._performance import Performance, Performances
 from llmvitals._recording import Recorder, error_type
 from llmvitals._telling import Level as HistoryLevel
 from llmvitals._telling import Tell, tell_nobody
+from llmvitals._traces import OPENTELEMETRY, current_trace, exemplify
 
 log = logging.getLogger("llmvitals")
 
@@ -114,7 +116,9 @@ class Operation:
             return
         seconds = self._clock() - run.started
         self._recorder.child(catalogue.OPERATIONS_IN_FLIGHT, self.name).dec()
-        self._recorder.child(catalogue.OPERATION_DURATION, self.name, error_type(error)).observe(seconds)
+        duration = self._recorder.child(catalogue.OPERATION_DURATION, self.name, error_type(error))
+        duration.observe(seconds)
+        exemplify(duration, seconds, run.trace)
         self._performance.add(seconds, failed=error is not None)
         if self.target_seconds is None:
             return
@@ -147,11 +151,12 @@ class Operation:
 
 
 class _Run:
-    __slots__ = ("context", "started")
+    __slots__ = ("context", "started", "trace")
 
     def __init__(self, started: float, context: dict[str, object]) -> None:
         self.started = started
         self.context = context
+        self.trace = current_trace() if OPENTELEMETRY in modules else None
 
 
 class Operations:

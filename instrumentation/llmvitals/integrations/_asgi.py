@@ -1,12 +1,14 @@
 """Requests that an ASGI application answers, by their route's template."""
 
 from collections.abc import Awaitable, Callable, MutableMapping
+from sys import modules
 from time import perf_counter
 from typing import Any
 
 from llmvitals import catalogue
 from llmvitals._current import current
 from llmvitals._recording import Recorder
+from llmvitals._traces import OPENTELEMETRY, current_trace, exemplify
 from llmvitals._vitals import Vitals
 from llmvitals.integrations._http import method_label, status_error
 
@@ -76,6 +78,7 @@ class Exchange:
         self._method = method_label(method)
         self._scheme = scheme if scheme in ("http", "https") else "_OTHER"
         self._started = perf_counter()
+        self._trace = current_trace() if OPENTELEMETRY in modules else None
         self._active = recorder.child(catalogue.HTTP_SERVER_ACTIVE, self._method, self._scheme)
         self._active.inc()
 
@@ -87,11 +90,16 @@ class Exchange:
         self._active.dec()
         # A server answers 500 for an error that comes out of the application before its answer has begun.
         status = self.status if self.status is not None or not isinstance(error, Exception) else 500
-        self._recorder.child(
+        seconds = perf_counter() - self._started
+        duration = self._recorder.child(
             catalogue.HTTP_SERVER_DURATION,
             self._method,
             self._scheme,
             route,
             "" if status is None else str(status),
             status_error(status, error, errors_from=500),
-        ).observe(perf_counter() - self._started)
+        )
+        duration.observe(seconds)
+        if OPENTELEMETRY in modules:
+            # None at the start where tracing wraps the application inside of us: its span then sends the answer.
+            exemplify(duration, seconds, self._trace or current_trace())

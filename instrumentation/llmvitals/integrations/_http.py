@@ -5,11 +5,13 @@ import weakref
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from sys import modules
 from time import perf_counter
 from typing import Any
 
 from llmvitals import catalogue
 from llmvitals._recording import Recorder, error_type
+from llmvitals._traces import OPENTELEMETRY, current_trace, exemplify
 from llmvitals.integrations._session import Session
 
 _METHODS = frozenset({"CONNECT", "DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT", "QUERY", "TRACE"})
@@ -52,14 +54,19 @@ def record_request(
     error: BaseException | None = None,
 ) -> None:
     """Record a request of a client, sent at *started*, that brought *status* or *error*."""
-    recorder.child(
+    seconds = perf_counter() - started
+    duration = recorder.child(
         catalogue.HTTP_CLIENT_DURATION,
         method_label(method),
         host,
         str(port),
         "" if status is None else str(status),
         status_error(status, error),
-    ).observe(perf_counter() - started)
+    )
+    duration.observe(seconds)
+    if OPENTELEMETRY in modules:
+        # Where a client's request ends is where it began: in the function that sent it.
+        exemplify(duration, seconds, current_trace())
 
 
 @dataclass(slots=True)
