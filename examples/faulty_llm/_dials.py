@@ -33,6 +33,8 @@ class Dials:
     """Sent as Retry-After with 429 and 503."""
     stall_after_chunks: int | None = None
     """Fall silent after that many chunks, holding the connection until the dial is turned back or the client leaves."""
+    cut_ratio: float = 0.0
+    """Share of streams whose connection is cut when half of the reply is sent."""
     refuse: bool = False
     """Close the listening socket and cut what is connected. For the whole provider only."""
     malformed_ratio: float = 0.0
@@ -71,6 +73,7 @@ _NUMBERS: Mapping[str, _Number] = {
     "error_status": _Number(400, 599, whole=True),
     "retry_after_seconds": _Number(0, 3600),
     "stall_after_chunks": _Number(0, 1_000_000, whole=True, nullable=True),
+    "cut_ratio": _Number(0, 1),
     "malformed_ratio": _Number(0, 1),
 }
 

@@ -12,7 +12,7 @@ from starlette.requests import Request
 from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-__all__ = ["BadRequestError", "EventStream", "GoneError", "event", "read_object", "unless_gone"]
+__all__ = ["BadRequestError", "CutError", "EventStream", "GoneError", "event", "read_object", "unless_gone"]
 
 T = TypeVar("T")
 
@@ -24,6 +24,10 @@ class BadRequestError(Exception):
         super().__init__(message)
         self.status = status
         self.param = param
+
+
+class CutError(Exception):
+    """The dials say that this stream's connection is cut here."""
 
 
 class GoneError(Exception):
@@ -78,7 +82,8 @@ class EventStream(StreamingResponse):
         self._held = held
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        with self._held:
+        # One that is cut ends without its last chunk, which makes the server close the connection.
+        with suppress(CutError), self._held:
             async with aclosing(self._events):
                 await super().__call__(scope, receive, send)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import socket
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -11,6 +12,14 @@ import uvicorn
 from starlette.types import ASGIApp
 
 __all__ = ["Listener"]
+
+
+def _is_unexpected(record: logging.LogRecord) -> bool:
+    """Not what uvicorn says of a stream that the dials cut."""
+    return "returned without completing response" not in record.msg
+
+
+logging.getLogger("uvicorn.error").addFilter(_is_unexpected)
 
 
 class _Server(uvicorn.Server):

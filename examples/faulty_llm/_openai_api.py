@@ -64,7 +64,10 @@ async def _chat(provider: Provider, request: Request) -> Response:
     if not isinstance(options, dict):
         raise BadRequestError("'stream_options' must be an object", param="stream_options")
     with ExitStack() as held:
-        generation = held.enter_context(provider.serving(model, prompt, max_tokens=max_tokens, stream=stream))
+        attempt = _attempt(request)
+        generation = held.enter_context(
+            provider.serving(model, prompt, max_tokens=max_tokens, stream=stream, attempt=attempt)
+        )
         await unless_gone(request, provider.admit(model))
         if stream:
             return EventStream(_chunks(generation, usage=_flag(options, "include_usage")), held.pop_all())
@@ -82,6 +85,8 @@ async def _whole(generation: Generation) -> Response:
     message: dict[str, Any] = {"role": "assistant", "content": "".join(content)}
     choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": generation.finish_reason}
     answer = {**_envelope(generation, "chat.completion"), "choices": [choice], "usage": _usage(generation)}
+    if broken is not Broken.CUT:
+        generation.served.told(generation.input_tokens, generation.sent)
     if broken is Broken.CUT:
         return Response(json.dumps(answer)[:-20], media_type="application/json")
     if broken is Broken.NO_CHOICES:
@@ -96,23 +101,28 @@ async def _chunks(generation: Generation, *, usage: bool) -> AsyncGenerator[str,
     if usage:
         envelope["usage"] = None
 
+    def sent(data: object) -> str:
+        generation.served.chunks += 1
+        return event(data)
+
     def chunk(delta: dict[str, Any], finish_reason: str | None = None) -> str:
         choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish_reason}
-        return event({**envelope, "choices": [choice]})
+        return sent({**envelope, "choices": [choice]})
 
     yield chunk({"role": "assistant", "content": ""})
     async for token in generation.tokens():
         if token is Broken.CUT:
-            yield event('{"id":"chatcmpl-cut","object":"chat.completion.chunk","choi')
+            yield sent('{"id":"chatcmpl-cut","object":"chat.completion.chunk","choi')
         elif token is Broken.NO_CHOICES:
-            yield event({**envelope, "choices": []})
+            yield sent({**envelope, "choices": []})
         elif token is Broken.NULL_CONTENT:
             yield chunk({"content": None})
         else:
             yield chunk({"content": token})
     yield chunk({}, generation.finish_reason)
     if usage:
-        yield event({**envelope, "choices": [], "usage": _usage(generation)})
+        generation.served.told(generation.input_tokens, generation.sent)
+        yield sent({**envelope, "choices": [], "usage": _usage(generation)})
     yield event("[DONE]")
 
 
@@ -123,13 +133,19 @@ async def _embeddings(provider: Provider, request: Request) -> Response:
     texts = [texts] if isinstance(texts, str) else texts
     if not isinstance(texts, list) or not texts or not all(isinstance(text, str) for text in texts):
         raise BadRequestError("'input' must be a text or a non-empty list of texts", param="input")
-    with provider.serving(model, "\n".join(texts), max_tokens=0, stream=False) as generation:
+    with provider.serving(model, "\n".join(texts), max_tokens=0, stream=False, attempt=_attempt(request)) as generation:
         await unless_gone(request, provider.admit(model))
         generation.outcome = "completed"
         data = [{"object": "embedding", "index": i, "embedding": vector(text)} for i, text in enumerate(texts)]
         tokens = sum(count_tokens(text) for text in texts)
+        generation.served.told(tokens, 0)
         usage = {"prompt_tokens": tokens, "total_tokens": tokens}
         return JSONResponse({"object": "list", "data": data, "model": model, "usage": usage})
+
+
+def _attempt(request: Request) -> str:
+    """Which retry this is, as OpenAI's SDK says."""
+    return request.headers.get("x-stainless-retry-count", "0")[:3]
 
 
 def _envelope(generation: Generation, kind: str) -> dict[str, Any]:

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from enum import Enum
 
 from faulty_llm._dials import Dials, ProviderDials
-from faulty_llm._ledger import Ledger
+from faulty_llm._http import CutError
+from faulty_llm._ledger import Ledger, Served
 from faulty_llm._text import count_tokens, reply_tokens
 
 __all__ = ["Broken", "Fault", "Generation", "Provider"]
@@ -43,6 +44,8 @@ class Generation:
     words: list[str]
     truncated: bool
     input_tokens: int
+    stream: bool
+    served: Served
     outcome: str = "cancelled"
     sent: int = 0
 
@@ -55,7 +58,11 @@ class Generation:
         begun = time.monotonic()
         await asyncio.sleep(self.dials.time_to_first_token_seconds)
         first = due = time.monotonic()
-        for word in self.words:
+        cut_at = len(self.words) // 2 if self.stream and self.provider.dice.random() < self.dials.cut_ratio else None
+        for number, word in enumerate(self.words):
+            if number == cut_at:
+                self.outcome = "cut"
+                raise CutError
             await self.provider.while_stalled(self.model, self.sent)
             # A late token is not made up for by a burst: the schedule restarts when we fell far behind.
             due = max(due + 1 / self.dials.tokens_per_second, time.monotonic() - 0.25)
@@ -109,12 +116,14 @@ class Provider:
             await self._turned.wait()
 
     @contextmanager
-    def serving(self, model: str, prompt: str, *, max_tokens: int | None, stream: bool) -> Iterator[Generation]:
-        """Count a request from its start to its end, however it ends."""
+    def serving(
+        self, model: str, prompt: str, *, max_tokens: int | None, stream: bool, attempt: str = "0"
+    ) -> Iterator[Generation]:
+        """Count a request from its start to its end, however it ends. *attempt*: which retry of the client's it is."""
         words = reply_tokens(model, prompt, self.seed)
         kept = words if max_tokens is None else words[:max_tokens]
-        generation = Generation(self, model, kept, len(kept) < len(words), count_tokens(prompt))
         served = self.ledger.of(model)
+        generation = Generation(self, model, kept, len(kept) < len(words), count_tokens(prompt), stream, served)
         served.requests += 1
         served.streams += stream
         served.in_flight += 1
@@ -125,7 +134,7 @@ class Provider:
             raise
         finally:
             served.in_flight -= 1
-            served.outcomes[generation.outcome] += 1
+            served.ended(generation.outcome, stream=stream, attempt=attempt)
             if generation.sent:
                 served.input_tokens += generation.input_tokens
                 served.output_tokens += generation.sent
