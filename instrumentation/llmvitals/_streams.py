@@ -163,14 +163,6 @@ async def _async_generator(  # noqa: C901, PLR0912, PLR0915 -- hot
         raise
 
 
-async def _close(source: AsyncGenerator[Any, Any], watch: Watch) -> None:
-    # What nobody holds any more is closed by its loop, generator by generator: that the second one to do so fails would
-    # be told in the application's log.
-    dropped = watch.owner is not None and watch.owner() is None
-    if not dropped and not source.ag_running:
-        await source.aclose()
-
-
 class _Resumed:
     """An async generator that goes on with one *step*, what was sent or thrown into it."""
 
@@ -190,7 +182,7 @@ async def _close(source: AsyncGenerator[Any, Any], watch: Watch) -> None:
     # What nobody holds any more is closed by its loop, generator by generator: that the second one to do so fails would
     # be told in the application's log.
     dropped = watch.owner is not None and watch.owner() is None
-    if not dropped and not source.ag_running:
+    if not dropped and not getattr(source, "ag_running", False):
         await source.aclose()
 
 
