@@ -193,6 +193,7 @@ def prometheus(
         f"--storage.tsdb.path={folder / 'data'}",
         f"--web.listen-address=127.0.0.1:{port}",
         f"--rules.alert.resend-delay={resend_delay}",
+        "--enable-feature=exemplar-storage",
         "--web.enable-lifecycle",
         "--log.level=warn",
     ]

@@ -26,7 +26,7 @@ def exemplify(series: Any, amount: float, trace: Any) -> None:
     if trace is None:
         return
     try:
-        labels = {"trace_id": f"{trace.trace_id:032x}", "span_id": f"{trace.span_id:016x}"}
+        labels = {"trace_id": trace.trace_id.to_bytes(16).hex(), "span_id": trace.span_id.to_bytes(8).hex()}
         series.exemplify(amount, labels, time())
     except Exception:  # noqa: BLE001 -- prometheus_client's own series have no such thing where they are files
         return

@@ -78,6 +78,8 @@ def _prometheus(settings: Settings, binary: Path) -> Program:
             "--web.enable-lifecycle",
             # An alert that Alertmanager missed while it started comes again after this, not after a minute.
             "--rules.alert.resend-delay=10s",
+            # From a slow bucket to a trace that was in it.
+            "--enable-feature=exemplar-storage",
         ),
         health=f"{settings.url('PROMETHEUS')}/-/ready",
     )
