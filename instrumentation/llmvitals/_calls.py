@@ -308,9 +308,7 @@ class Call:
             server_port=self.server_port,
         )
 
-    def _record(  # noqa: C901 -- a function for each step would cost more than the step
-        self, now: float, error: BaseException | None, reason: str | None, times: "Watch.Times | None"
-    ) -> None:
+    def _record(self, now: float, error: BaseException | None, reason: str | None, times: "Watch.Times | None") -> None:
         self._in_flight.dec()
         recorder, tokens_in, tokens_out = self._recorder, self._input_tokens, self._output_tokens
         base = (
@@ -325,27 +323,32 @@ class Call:
         try:
             children = recorder.kept[base, ended, tokens_in is None, tokens_out is None]
         except Exception:  # noqa: BLE001 -- new ones mostly; else a label whose own __hash__ or __eq__ raises
-            wanted = [(catalogue.CALL_DURATION, (*base, ended))]
-            if tokens_in is not None:
-                wanted.append((catalogue.TOKEN_USAGE, (*base, "input")))
-            if tokens_out is not None:
-                wanted.append((catalogue.TOKEN_USAGE, (*base, "output")))
-            children = recorder.keep((base, ended, tokens_in is None, tokens_out is None), *wanted)
+            children = self._children(base, ended)
         children[0].observe(now - self._started)
         if self._trace is not None:
             exemplify(children[0], now - self._started, self._trace)
         if tokens_in is not None:
             children[1].observe(tokens_in)
         if tokens_out is not None:
-            children[-1].observe(tokens_out)
+            children[-2].observe(tokens_out)
         if tokens_in is None and tokens_out is None and error is None and self.operation != "retrieval":
             streamed = "false" if times is None else "true"
             recorder.child(catalogue.USAGE_MISSING, self.provider, self.model, streamed).inc()
         if times is not None:
             self._record_stream(base, error, reason, times)
-        if recorder.usage_readers and not (tokens_in is None and tokens_out is None):
-            for read in recorder.usage_readers:
-                read(base, tokens_in, tokens_out, self._details)
+        for read in children[-1]:
+            read(tokens_in, tokens_out, self._details)
+
+    def _children(self, base: tuple[str, ...], ended: str) -> tuple[Any, ...]:
+        """The series of a call that ended so: of its duration, its tokens; and last, who else reads its usage."""
+        wanted = [(catalogue.CALL_DURATION, (*base, ended))]
+        if self._input_tokens is not None:
+            wanted.append((catalogue.TOKEN_USAGE, (*base, "input")))
+        if self._output_tokens is not None:
+            wanted.append((catalogue.TOKEN_USAGE, (*base, "output")))
+        key = (base, ended, self._input_tokens is None, self._output_tokens is None)
+        makers = self._recorder.usage_readers if len(wanted) > 1 else ()
+        return self._recorder.keep(key, *wanted, more=(tuple(make(base) for make in makers),))
 
     def _record_stream(
         self, base: tuple[str, ...], error: BaseException | None, reason: str | None, times: "Watch.Times"

@@ -2,13 +2,18 @@
 
 from collections.abc import Mapping
 from datetime import UTC, date, datetime
+from functools import partial
+from typing import Any
 
 from llmvitals import _genai_families as families
 from llmvitals._prices import Price, Prices
-from llmvitals._recording import Recorder, label_text
+from llmvitals._recording import Recorder, UsageReader, label_text
+from llmvitals._series import CounterSeries, inc_both
 
 # Beyond this many combinations of provider and models, the look-ups begin anew.
 _KNOWN = 1000
+
+Details = Mapping[str, int] | None
 
 
 class Costs:
@@ -24,35 +29,30 @@ class Costs:
         self._known: dict[tuple[str, ...], Price | None] = {}
         recorder.look_at_scrape(self._look_at_the_date)
 
-    def tell(
-        self, base: tuple[str, ...], tokens_in: int | None, tokens_out: int | None, details: Mapping[str, int] | None
-    ) -> None:
-        """Count one call with these labels and tokens."""
-        key = base[1:4]
+    def reader(self, base: tuple[str, ...]) -> UsageReader:
+        """What counts the calls with these labels."""
+        provider, asked, answered = texts = tuple(map(label_text, base[1:4]))
         try:
-            price = self._known[key]
-        except Exception:  # noqa: BLE001 -- a new one mostly; else a label whose own __hash__ or __eq__ raises
-            price = self._find(key)
+            price = self._known[texts]
+        except KeyError:
+            price = self._find(provider, asked, answered)
         if price is None:
-            self._recorder.child(families.UNPRICED_CALLS, key[0], key[1]).inc()
-            return
-        try:
-            of_input, of_output = self._recorder.kept[key]
-        except Exception:  # noqa: BLE001
-            wanted = [(families.COST, (key[0], key[1], kind)) for kind in ("input", "output")]
-            of_input, of_output = self._recorder.keep(key, *wanted)
-        if details is not None:
-            self._tell_details(key, price, tokens_in or 0, tokens_out or 0, details)
-        else:
-            if tokens_in is not None:
-                of_input.inc(tokens_in * price.input)
-            if tokens_out is not None:
-                of_output.inc(tokens_out * price.output)
+            return partial(self._unpriced, provider, asked)
+        return _pair(
+            self._recorder,
+            ("cost", provider, asked),
+            [(families.COST, (provider, asked, kind)) for kind in ("input", "output")],
+            (price.input, price.output),
+            partial(self._detailed, (provider, asked), price),
+        )
 
-    def _tell_details(
-        self, key: tuple[str, ...], price: Price, tokens_in: int, tokens_out: int, details: Mapping[str, int]
+    def _unpriced(self, provider: str, asked: str, *_: Any) -> None:
+        self._recorder.child(families.UNPRICED_CALLS, provider, asked).inc()
+
+    def _detailed(
+        self, labels: tuple[str, str], price: Price, tokens_in: int, tokens_out: int, details: Details
     ) -> None:
-        cached, written, reasoning = (details.get(kind, 0) for kind in ("cached", "cache_write", "reasoning"))
+        cached, written, reasoning = ((details or {}).get(kind, 0) for kind in ("cached", "cache_write", "reasoning"))
         # Never below nothing: some count these apart from the rest.
         plain_in, plain_out = max(0, tokens_in - cached - written), max(0, tokens_out - reasoning)
         dollars = {
@@ -61,19 +61,16 @@ class Costs:
             "cached": cached * price.cached_input,
         }
         for kind, amount in dollars.items():
-            if amount:
-                self._recorder.child(families.COST, key[0], key[1], kind).inc(amount)
+            self._recorder.child(families.COST, *labels, kind).inc(amount)
 
-    def _find(self, key: tuple[str, ...]) -> Price | None:
-        texts = tuple(map(label_text, key))
-        provider, asked, answered = texts
+    def _find(self, provider: str, asked: str, answered: str) -> Price | None:
         price = None
         if self._prices is not None:
             price = self._prices.of(provider, answered, self._day) if answered else None
             price = price or self._prices.of(provider, asked, self._day)
         if len(self._known) >= _KNOWN:
             self._known.clear()
-        self._known[texts] = price
+        self._known[provider, asked, answered] = price
         return price
 
     def _look_at_the_date(self) -> None:
@@ -82,6 +79,7 @@ class Costs:
         if today != self._day:
             self._day = today
             self._known.clear()
+            self._recorder.kept.clear()
 
 
 def _today() -> date:
@@ -94,27 +92,45 @@ class InferenceUsage:
     def __init__(self, recorder: Recorder) -> None:
         self._recorder = recorder
 
-    def tell(
-        self, base: tuple[str, ...], tokens_in: int | None, tokens_out: int | None, details: Mapping[str, int] | None
-    ) -> None:
-        """Count one call with these labels and tokens."""
-        key = (base, tokens_in is None, tokens_out is None)
-        try:
-            children = self._recorder.kept[key]
-        except Exception:  # noqa: BLE001 -- as in a call
-            wanted = [(families.INPUT_TOKENS, base)] if tokens_in is not None else []
-            wanted += [(families.OUTPUT_TOKENS, base)] if tokens_out is not None else []
-            children = self._recorder.keep(key, *wanted)
-        if tokens_in is not None:
-            children[0].inc(tokens_in)
-        if tokens_out is not None:
-            children[-1].inc(tokens_out)
-        for kind, tokens in (details or {}).items():
-            self._recorder.child(_DETAILS[kind], *base).inc(tokens)
+    def reader(self, base: tuple[str, ...]) -> UsageReader:
+        """What counts the calls with these labels."""
+        texts = tuple(map(label_text, base))
+        wanted = [(families.INPUT_TOKENS, texts), (families.OUTPUT_TOKENS, texts)]
+        return _pair(self._recorder, ("usage", texts), wanted, (1, 1), partial(self._detailed, texts))
+
+    def _detailed(self, base: tuple[str, ...], tokens_in: int, tokens_out: int, details: Details) -> None:
+        told = {"input": tokens_in, "output": tokens_out, **(details or {})}
+        for kind, tokens in told.items():
+            self._recorder.child(_TOKENS[kind], *base).inc(tokens)
 
 
-_DETAILS = {
+_TOKENS = {
+    "input": families.INPUT_TOKENS,
+    "output": families.OUTPUT_TOKENS,
     "cached": families.CACHE_READ_INPUT_TOKENS,
     "cache_write": families.CACHE_WRITE_INPUT_TOKENS,
     "reasoning": families.REASONING_OUTPUT_TOKENS,
 }
+
+
+def _pair(
+    recorder: Recorder,
+    key: tuple[Any, ...],
+    wanted: list[tuple[families.Family, tuple[str, ...]]],
+    factors: tuple[float, float],
+    detailed: UsageReader,
+) -> UsageReader:
+    """What moves two counters by a call's input and output tokens times *factors*; *detailed* does it the long way."""
+    of_input, of_output = recorder.keep(key, *wanted)
+    is_kept = recorder.kept.pop(key, None) is not None
+    if not is_kept or not isinstance(of_input, CounterSeries) or not isinstance(of_output, CounterSeries):
+        return lambda tokens_in, tokens_out, details: detailed(tokens_in or 0, tokens_out or 0, details)
+    plain = inc_both(of_input, factors[0], of_output, factors[1])
+
+    def read(tokens_in: int | None, tokens_out: int | None, details: Details) -> None:
+        if details is None and tokens_in is not None and tokens_out is not None:
+            plain(tokens_in, tokens_out)
+        else:
+            detailed(tokens_in or 0, tokens_out or 0, details)
+
+    return read

@@ -105,7 +105,7 @@ class GenAI:
             prices = read_prices(path)
         except PricesError as error:
             log.warning("llmvitals: no call is priced: %s", error)
-        self.recorder.usage_readers += (Costs(self.recorder, prices).tell,)
+        self.recorder.read_usage(Costs(self.recorder, prices).reader)
 
     def inference_usage(self) -> None:
         """Count tokens by what they were, from here on: input, output, read from and put into the provider's cache,
@@ -113,4 +113,4 @@ class GenAI:
         """
         from llmvitals._costs import InferenceUsage
 
-        self.recorder.usage_readers += (InferenceUsage(self.recorder).tell,)
+        self.recorder.read_usage(InferenceUsage(self.recorder).reader)

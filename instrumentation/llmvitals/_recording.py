@@ -28,8 +28,8 @@ LABEL_LENGTH = 256
 _FOLDED_SETS = 32
 
 
-UsageReader = Callable[[tuple[str, ...], int | None, int | None, Mapping[str, int] | None], None]
-"""Given a call's labels, its input and output tokens, and what some of them were: cached, cache_write, reasoning."""
+UsageReader = Callable[[int | None, int | None, Mapping[str, int] | None], None]
+"""Given a call's input and output tokens, and what some of them were: cached, cache_write, reasoning."""
 
 
 class Child(Protocol):
@@ -59,8 +59,8 @@ class Recorder:
         self.kept: dict[tuple[Any, ...], tuple[Any, ...]] = {}
         """What `keep` has kept, for those who look before they ask."""
 
-        self.usage_readers: tuple[UsageReader, ...] = ()
-        """Who else is told of each call's token usage."""
+        self.usage_readers: tuple[Callable[[tuple[str, ...]], UsageReader], ...] = ()
+        """Make who else is told of token usage, for calls with these labels; see `read_usage`."""
 
         self._told: set[str] = set()
         self.late: deque[Callable[[], None]] = deque()
@@ -82,18 +82,25 @@ class Recorder:
         except Exception:  # noqa: BLE001 -- a new set mostly; else a value whose own __hash__ or __eq__ raises
             return self._admit_or_nowhere(family, values)
 
-    def keep(self, key: tuple[Any, ...], *wanted: tuple[Family, tuple[str, ...]]) -> tuple[Any, ...]:
-        """Return the series of all *wanted* families and label values, and keep them in ``kept`` under *key*.
+    def keep(
+        self, key: tuple[Any, ...], *wanted: tuple[Family, tuple[str, ...]], more: tuple[Any, ...] = ()
+    ) -> tuple[Any, ...]:
+        """Return the series of all *wanted* families and label values, and *more*; keep them in ``kept`` under *key*.
 
         A hot path finds them there by one look, and must ask again when it does not: none is kept that is over the cap,
         because each recording into ``other`` is told.
         """
-        children = tuple(self.child(family, *texts) for family, texts in wanted)
+        children = (*(self.child(family, *texts) for family, texts in wanted), *more)
         with self.guard("registry"), LOCK:
             admitted = [self._series[family.name].children.get(texts) for family, texts in wanted]
             if len(self.kept) < self._label_sets and all(map(operator.is_, admitted, children)):
                 self.kept[key] = children
         return children
+
+    def read_usage(self, reader: Callable[[tuple[str, ...]], UsageReader]) -> None:
+        """Tell the token usage of each call from here on to what *reader* makes for its labels."""
+        self.usage_readers += (reader,)
+        self.kept.clear()
 
     def forget(self, family: Family, *values: str) -> None:
         """Take one series off ``/metrics``: what it spoke of is gone."""

@@ -129,12 +129,12 @@ def test_a_reply_in_openais_shape_tells_the_details(priced):
 def test_many_models_stay_bounded(priced, monkeypatch):
     """A model's name may be anybody's text: what is remembered of them is bounded, and sums stay exact."""
     monkeypatch.setattr("llmvitals._costs._KNOWN", 10)
-    (tell,) = priced.recorder.usage_readers
+    (reader,) = priced.recorder.usage_readers
     for number in range(1000):
         ask(priced, model=f"talker-{number}", input_tokens=1)
 
     assert 1000 == cost(priced, kind="input")
-    assert len(tell.__self__._known) <= 10
+    assert len(reader.__self__._known) <= 10
     assert len(priced.samples(COST)) <= 2 * 500 + 2
 
 
@@ -145,6 +145,24 @@ def test_without_a_table_nothing_is_counted(vitals):
     assert cost(vitals) is None
     assert vitals.value("llmvitals_unpriced_calls_total") is None
     assert vitals.value(f"{USAGE}input_tokens_total") is None
+
+
+def test_a_hostile_label_spoils_neither_cost_nor_call(priced):
+    """It is made text, as in every family."""
+
+    class Hostile(str):
+        __slots__ = ()
+
+        def __hash__(self):
+            raise RuntimeError("unhashable")
+
+    priced.inference_usage()
+
+    ask(priced, model=Hostile("talker-x"), input_tokens=10)
+
+    assert 1 == priced.value("gen_ai_client_operation_duration_seconds_count")
+    assert 10 == cost(priced, kind="input")
+    assert 10 == priced.value(f"{USAGE}input_tokens_total")
 
 
 def test_tokens_are_counted_by_what_they_were(vitals):
