@@ -14,10 +14,13 @@ from typing import Any, Literal
 
 import cachetools
 
+from companion._inner import InnerLife
+from companion._journal import Journal
 from companion._llm import LLM, Answer
 from companion._settings import Settings
 from companion._store import Exchange, Store
 from companion._tuning import Tuning
+from companion._turns import Turns
 from llmvitals import Operation, Vitals
 
 __all__ = ["Chat", "Mode", "Piece", "Question", "Reply"]
@@ -31,6 +34,7 @@ _SYSTEM: dict[Mode, str] = {
     "thinker": "You are a thoughtful companion. Take your time, weigh both sides, then answer.",
 }
 _TURNS_REMEMBERED = 6
+_MESSAGES_SHOWN = 50
 _ATTACHMENT_SHOWN = 4000
 
 
@@ -54,6 +58,7 @@ class Reply:
     provider: str
     cached: bool
     seconds: float
+    mood: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,8 +88,22 @@ class Chat:
     thinker sees the user's last turns and attachment; its answers are nobody else's business.
     """
 
-    def __init__(self, settings: Settings, vitals: Vitals, tuning: Tuning, llm: LLM, store: Store) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        vitals: Vitals,
+        tuning: Tuning,
+        *,
+        llm: LLM,
+        store: Store,
+        journal: Journal,
+        inner: InnerLife,
+        turns: Turns,
+    ) -> None:
         self._vitals = vitals
+        self._journal = journal
+        self._inner = inner
+        self._turns = turns
         self._tuning = tuning
         self._llm = llm
         self._store = store
@@ -99,6 +118,10 @@ class Chat:
         )
         # Bounded in number and time, not in bytes: a thing that real applications forget.
         self._attachments: MutableMapping[str, bytes] = vitals.cache("attachments", cachetools.TTLCache(4096, ttl=3600))
+        numbers = settings.numbers
+        self._messages: MutableMapping[str, deque[Exchange]] = vitals.cache(
+            "messages", cachetools.TTLCache(numbers.cache_max_entries, ttl=numbers.cache_messages_ttl_seconds)
+        )
 
     @property
     def users(self) -> int:
@@ -115,8 +138,19 @@ class Chat:
         self._attachments[key] = content
         profile.attachment = key
 
+    async def models(self) -> dict[str, list[str]]:
+        """By provider. Raises TooManyError."""
+        await self._turns.take()
+        return await self._llm.models()
+
+    async def messages(self, user: str) -> list[Exchange]:
+        """The user's latest exchanges, oldest first. Raises TooManyError."""
+        await self._turns.take()
+        return list(await self._exchanges(user))
+
     async def reply(self, question: Question) -> Reply:
-        """The whole answer. Raises the errors of `LLM.answer`."""
+        """The whole answer. Raises TooManyError, and the errors of `LLM.answer`."""
+        await self._turns.take()
         begun = time.monotonic()
         async with self._operation(question.mode) as operation:
             prompt = await self._prompt(question)
@@ -128,7 +162,8 @@ class Chat:
         return self._done(question, prompt, answer, begun, cached=cached)
 
     async def stream(self, question: Question) -> AsyncGenerator[Piece | Reply, None]:
-        """Pieces, then the Reply that they make. Raises the errors of `LLM.stream`."""
+        """Pieces, then the Reply that they make. Raises TooManyError, and the errors of `LLM.stream`."""
+        await self._turns.take()
         begun = time.monotonic()
         async with self._operation(question.mode) as operation:
             prompt = await self._prompt(question)
@@ -190,6 +225,10 @@ class Chat:
         else:
             shown = content[:_ATTACHMENT_SHOWN].decode(errors="replace")
             messages.append({"role": "system", "content": f"The user attached:\n{shown}"})
+        if question.mode == "thinker":
+            remembered = await self._journal.context(question.user, question.message)
+            if remembered:
+                messages.append({"role": "system", "content": remembered})
         for asked, answered in profile.turns:
             messages += [{"role": "user", "content": asked}, {"role": "assistant", "content": answered}]
         messages.append({"role": "user", "content": question.message})
@@ -200,8 +239,15 @@ class Chat:
         if profile.recalled:
             return
         profile.recalled = True
-        for exchange in await self._store.recent(profile.user, _TURNS_REMEMBERED):
+        for exchange in list(await self._exchanges(profile.user))[-_TURNS_REMEMBERED:]:
             profile.turns.append((exchange.question, exchange.answer))
+
+    async def _exchanges(self, user: str) -> deque[Exchange]:
+        kept = self._messages.get(user)
+        if kept is None:
+            found = await self._store.recent(user, _MESSAGES_SHOWN)
+            kept = self._messages[user] = deque(found, maxlen=_MESSAGES_SHOWN)
+        return kept
 
     def _cached(self, prompt: _Prompt) -> Answer | None:
         return None if prompt.cache_key is None else self._responses.get(prompt.cache_key)
@@ -210,9 +256,20 @@ class Chat:
         if prompt.cache_key is not None and not cached:
             self._responses[prompt.cache_key] = answer
         self.meet(question.user).turns.append((question.message[:2000], answer.text))
-        self._store.remember(Exchange(question.user, question.mode, question.message, answer.text, time.time()))
+        self._remember(question, Exchange(question.user, question.mode, question.message, answer.text, time.time()))
         seconds = round(time.monotonic() - begun, 4)
-        return Reply(answer.text, question.mode, answer.model, answer.provider, cached, seconds)
+        return Reply(answer.text, question.mode, answer.model, answer.provider, cached, seconds, self._inner.mood())
+
+    def _remember(self, question: Question, exchange: Exchange) -> None:
+        self._store.remember(exchange)
+        # `in` and `pop` count neither a hit nor a miss.
+        kept = self._messages.pop(question.user, None)
+        if kept is not None:
+            kept.append(exchange)
+            self._messages[question.user] = kept
+        self._inner.hear(question.message)
+        if question.mode == "thinker":
+            self._journal.keep(question.user, question.message)
 
 
 class _Prompt:

@@ -7,16 +7,18 @@ import logging
 import os
 import time
 import uuid
+from dataclasses import asdict
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 
-from companion._bodies import number, read_object
+from companion._bodies import BadInputError, number, read_object
 from companion._chat import Chat
+from companion._dials import LIMITS, Dials
 from companion._effects import EffectLedger
 
-__all__ = ["demo_routes"]
+__all__ = ["demo_routes", "dials_route"]
 
 log = logging.getLogger("companion")
 
@@ -64,3 +66,18 @@ def demo_routes(chat: Chat, ledger: EffectLedger) -> list[BaseRoute]:
         Route("/demo/block", block, methods=["POST"]),
         Route("/demo/ledger", effects, methods=["GET"]),
     ]
+
+
+def dials_route(dials: Dials) -> Route:
+    async def turn_dials(request: Request) -> Response:
+        """Have the companion behave as on a bad day; a dial that is not named stays as it is."""
+        body = await read_object(request, limit=_MIB)
+        unknown = ", ".join(sorted(set(body) - set(LIMITS)))[:200]
+        if unknown:
+            raise BadInputError(422, f"unknown: {unknown}; there are {', '.join(LIMITS)}")
+        turned = {name: number(body, name, *LIMITS[name]) for name in body}
+        for name, value in turned.items():
+            setattr(dials, name, value)
+        return JSONResponse(asdict(dials))
+
+    return Route("/demo/dials", turn_dials, methods=["POST"])

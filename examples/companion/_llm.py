@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, MutableMapping
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+import cachetools
 import httpx2
 import openai
 import tenacity
@@ -83,13 +84,23 @@ class _Provider:
             max_keepalive_connections=max(1, settings.llm_connections // 2),
             keepalive_expiry=20,
         )
+        limit = vitals.limit(name)
+
+        async def read_limits(response: httpx2.Response) -> None:
+            limit.read(response.headers)
+            if response.status_code == httpx2.codes.TOO_MANY_REQUESTS:
+                limit.rejected()
+
+        hooks: dict[str, list[Callable[..., Any]]] = {"response": [read_limits]}
         self.client = openai.AsyncOpenAI(
             base_url=url,
             api_key=settings.llm_api_key,
             timeout=self._timeout,
             # Retries are ours, outside the client, where they can be seen.
             max_retries=0,
-            http_client=openai.DefaultAsyncHttpxClient(limits=limits, timeout=self._timeout, trust_env=False),
+            http_client=openai.DefaultAsyncHttpxClient(
+                limits=limits, timeout=self._timeout, trust_env=False, event_hooks=hooks
+            ),
         )
         self.breaker = vitals.breaker(
             f"llm_{name}",
@@ -162,7 +173,10 @@ class _Provider:
 
     async def check(self) -> None:
         """Raise when the provider does not list its models within two seconds."""
-        await self.client.with_options(timeout=2.0).models.list()
+        await self.models()
+
+    async def models(self) -> list[str]:
+        return [model.id for model in (await self.client.with_options(timeout=2.0).models.list()).data]
 
 
 class LLM:
@@ -172,6 +186,9 @@ class LLM:
         self._tuning = tuning
         urls = {"primary": settings.llm_url} | ({"backup": settings.backup_url} if settings.backup_url else {})
         self._providers = {name: _Provider(name, url, settings, vitals) for name, url in urls.items()}
+        self._startup = vitals.startup()
+        # What a provider offers changes rarely, and nobody asks before it is shown.
+        self._models: MutableMapping[str, list[str]] = vitals.cache("models", cachetools.TTLCache(100, ttl=7200))
         self._retries = vitals.retries("llm")
         self._stop = tenacity.stop_after_attempt(1 + settings.retries)
         self._backoff = tenacity.wait_exponential(multiplier=settings.retry_base_seconds, max=_LONGEST_WAIT_SECONDS)
@@ -185,6 +202,20 @@ class LLM:
 
     async def check(self, provider: str) -> None:
         await self._providers[provider].check()
+
+    async def models(self) -> dict[str, list[str]]:
+        """The models that each provider lists; of one that does not answer, none."""
+        offered: dict[str, list[str]] = {}
+        for name, provider in self._providers.items():
+            models = self._models.get(name)
+            if models is None:
+                try:
+                    with self._startup.lazy(f"models_{name}"):
+                        models = self._models[name] = await provider.models()
+                except _FAILURES:
+                    models = []
+            offered[name] = models
+        return offered
 
     async def answer(self, model: str, messages: Messages, max_tokens: int) -> Answer:
         """The whole answer. Raises UnavailableError or RefusedError."""

@@ -20,6 +20,8 @@ import httpx2
 from websockets.asyncio.client import connect
 from websockets.exceptions import WebSocketException
 
+from companion._speech import speak
+
 __all__ = ["Plan", "run"]
 
 # Asked again and again: what the response cache is for.
@@ -36,6 +38,8 @@ _REPEATED = (
     "What rhymes with orange?",
 )
 _SUBJECTS = ("a garden", "an old friend", "a new job", "the sea", "my brother", "a recipe", "the winter", "a bad dream")
+# Above the companion's burst, and below what it lets wait.
+_RUSH = 45
 _ASKS = ("What do you make of", "Help me think about", "I keep coming back to", "Write me a letter about")
 
 
@@ -99,6 +103,9 @@ class _Load:
             group.create_task(self._arrivals(group, rate * 0.5, self._repeater))
             group.create_task(self._arrivals(group, rate * 0.2, self._chatter))
             group.create_task(self._arrivals(group, rate * 0.15, self._streamer))
+            group.create_task(self._arrivals(group, rate * 0.1, self._speaker))
+            group.create_task(self._arrivals(group, rate * 0.2, self._reader))
+            group.create_task(self._arrivals(group, rate * 0.01, self._rush))
             group.create_task(self._socket_user(rate * 0.15))
 
     # --- Kinds of user -----------------------------------------------------------------------------------------------
@@ -134,6 +141,29 @@ class _Load:
                     self.tally.cached += bool(json.loads(line[6:])["cached"])
                     return
             raise _FailedError("no end")
+
+    async def _speaker(self) -> None:
+        """One person who talks, in a room that is not always quiet."""
+        sound = speak(self.dice.choice(_REPEATED), noise=self.dice.uniform(0, 0.08), dice=self.dice)
+        response = await self.http.post("/v1/voice?user=vera", content=sound)
+        if response.status_code != 200:
+            raise _FailedError(str(response.status_code))
+        self.tally.cached += bool(response.json()["cached"])
+
+    async def _reader(self) -> None:
+        """Somebody who reads again what was said, or looks what models there are."""
+        user = self.dice.choice(("robin", "rosa", "chris", "charlie", "sam", "wendy", "vera"))
+        path = f"/v1/messages?user={user}" if self.dice.random() < 0.9 else "/v1/models"
+        response = await self.http.get(path)
+        if response.status_code != 200:
+            raise _FailedError(str(response.status_code))
+
+    async def _rush(self) -> None:
+        """Somebody's phones, that come back from a tunnel all at once: more than there are turns for a moment."""
+        answers = await asyncio.gather(*(self.http.get("/v1/messages?user=rosa") for _ in range(_RUSH)))
+        refused = sum(answer.status_code != 200 for answer in answers)
+        if refused:
+            raise _FailedError("refused in a rush")
 
     async def _socket_user(self, rate: float) -> None:
         """One person on a WebSocket, who comes back when it breaks."""

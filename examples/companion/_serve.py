@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import signal
 import socket
 import time
-from collections.abc import AsyncGenerator, Generator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from functools import partial
 from urllib.parse import urlsplit
@@ -18,14 +19,19 @@ from starlette.applications import Starlette
 import llmvitals
 from companion._bodies import MAX_BODY_BYTES
 from companion._chat import Chat
-from companion._demo import demo_routes
+from companion._demo import demo_routes, dials_route
+from companion._dials import Dials
 from companion._effects import EffectLedger
+from companion._inner import InnerLife
+from companion._journal import Journal
 from companion._llm import LLM
 from companion._settings import Settings
 from companion._socket import Sockets
 from companion._store import Store
 from companion._summary import Summary
 from companion._tuning import Tuning, offer_tunables
+from companion._turns import Turns
+from companion._voice import VoiceChat
 from companion._web import application
 from llmvitals import Vitals, catalogue
 
@@ -75,28 +81,42 @@ async def _assembled(settings: Settings, vitals: Vitals, ledger: EffectLedger) -
         vitals.recorder.child(catalogue.DB_OPERATION_DURATION, "sqlite", operation, kind).observe(seconds)
 
     async with AsyncExitStack() as stack:
-        startup = vitals.startup("store", "models", "sockets")
+        startup = vitals.startup("store", "journal", "models", "inner_life", "sockets")
         # What takes questions is closed before what answers them, and the store that both write to last.
         shutdown = vitals.shutdown(timeout_seconds=30)
         stack.push_async_callback(shutdown.arun)
         with startup.phase("store"):
             store = await Store.open(settings.data_dir / "companion.db", observe)
             shutdown.register("store", store.close)
+        dials = Dials()
+        with startup.phase("journal"):
+            journal = await Journal.open(
+                settings.data_dir / "journal.db", vitals, dials, max_documents=settings.journal_max_documents
+            )
+            shutdown.register("journal", journal.close)
         tuning = Tuning()
         with startup.phase("models"):
             llm = LLM(settings, vitals, tuning)
             shutdown.register("models", llm.close, priority=1)
+        with startup.phase("inner_life"):
+            inner = InnerLife(vitals, dials, settings.numbers, llm, store, every_seconds=settings.thoughts_seconds)
+            shutdown.register("inner_life", inner.close, priority=2)
         with startup.phase("sockets"):
-            chat = Chat(settings, vitals, tuning, llm, store)
+            turns = Turns(vitals, dials, per_second=settings.requests_per_second, burst=settings.requests_burst)
+            chat = Chat(settings, vitals, tuning, llm=llm, store=store, journal=journal, inner=inner, turns=turns)
+            voice = VoiceChat(vitals, dials, chat)
             sockets = Sockets(settings, vitals, chat)
             shutdown.register("sockets", sockets.close, priority=2)
-        offer_tunables(vitals, tuning, llm.providers)
+        offer_tunables(vitals, tuning, llm.providers, sockets.outbox)
         _offer(settings, vitals, llm, chat, store)
+        _tidy_up(settings, vitals, store, journal)
         summary = Summary(vitals, settings, tuning, llm, chat)
         # Last, because starting is allowed to hold the loop up.
         vitals.watch_loop(name="main")
         startup.ready()
-        routes = [sockets.route(), *(demo_routes(chat, ledger) if settings.demo_faults else [])]
+        routes = [sockets.route(), voice.route()]
+        if settings.demo_faults:
+            routes += [*demo_routes(chat, ledger), dials_route(dials)]
         yield application(chat, routes, summary.as_json, hosts=_LOOPBACK if settings.host in _LOOPBACK else None)
         # Nothing may be asked of what is being taken apart; the agent's thread may be waiting for this loop.
         await asyncio.to_thread(vitals.close)
@@ -114,8 +134,23 @@ def _offer(settings: Settings, vitals: Vitals, llm: LLM, chat: Chat, store: Stor
     for provider in llm.providers:
         vitals.health_check(f"llm_{provider}", partial(llm.check, provider), interval_seconds=every)
     vitals.health_check("database", store.check, interval_seconds=every)
-    for cleanup in ("expired_cache_entries", "idle_users", "stuck_batches"):
-        vitals.cleanup(cleanup)
+
+
+def _tidy_up(settings: Settings, vitals: Vitals, store: Store, journal: Journal) -> None:
+    """What is removed now and then, and how often."""
+    numbers = settings.numbers
+
+    def cleanup(name: str, seconds: float, clean: Callable[[], Awaitable[int]] | None = None) -> None:
+        # Nobody waits five minutes in a demo to see that it is clean.
+        vitals.cleanup(name, clean, interval_seconds=min(seconds, 20.0) if settings.demo_faults else seconds)
+
+    cleanup("idle_users", 300.0)
+    cleanup("expired_cache_entries", numbers.cleanup_cache_seconds)
+    cleanup("idle_connections", numbers.cleanup_connections_seconds)
+    cleanup("stuck_batches", numbers.cleanup_batches_seconds)
+    cleanup("journal", 300.0, journal.tidy)
+    keep = settings.history_days * 86_400
+    cleanup("old_exchanges", 3600.0, lambda: store.delete_before(time.time() - keep))
 
 
 def _start_vitals(settings: Settings, ledger: EffectLedger) -> Vitals:
@@ -126,6 +161,8 @@ def _start_vitals(settings: Settings, ledger: EffectLedger) -> Vitals:
         history_file=settings.data_dir / "history.jsonl",
         remediation_url=settings.remediation_url,
         agent_token_file=settings.agent_token_file,
+        # The environment is a profile like the others: visible, and to be switched while it runs.
+        profile=os.environ.get("LLMVITALS_PROFILE") or settings.numbers.environment,
         on_command=ledger.note,
     )
     if vitals.metrics_port is None:

@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import llmvitals
+
 __all__ = ["Settings", "add_flags", "settings_of"]
 
 
@@ -37,8 +39,15 @@ class Settings:
     health_interval_seconds: float
     users_max_active: int
     users_idle_seconds: float
+    requests_per_second: float
+    requests_burst: int
+    thoughts_seconds: float
+    journal_max_documents: int
+    history_days: float
     websocket_max: int
     websocket_idle_seconds: float
+    numbers: llmvitals.Settings
+    """Of batches, pools, caches and clean-ups: what differs between a laptop and a rush hour."""
     llm_api_key: str
     """From the environment only: a command line can be read by everybody on the machine."""
 
@@ -112,8 +121,15 @@ _OPTIONS: Mapping[str, _Option] = {
     "health_interval_seconds": _Option("5", _number(0.1, 3600), "S", "between background health checks", demo="2"),
     "users_max_active": _Option("10", _whole(1, 100_000), "N", "user profiles that are right to keep in memory"),
     "users_idle_seconds": _Option("86400", _number(1, 1e9), "S", "when a profile counts as idle"),
-    "websocket_max": _Option("100", _whole(1, 10_000), "N", "WebSocket connections at once"),
-    "websocket_idle_seconds": _Option("300", _number(1, 86_400), "S", "until a silent WebSocket is closed"),
+    "requests_per_second": _Option("30", _number(0.1, 10_000), "N", "requests a second that are answered, all users"),
+    "requests_burst": _Option("30", _whole(1, 10_000), "N", "requests that may come at once, after a quiet time"),
+    "thoughts_seconds": _Option("15", _number(0.1, 86_400), "S", "between two runs of a background module"),
+    "journal_max_documents": _Option("100000", _whole(1, 10_000_000), "N", "documents kept in the journal"),
+    "history_days": _Option("30", _number(0.001, 36_500), "D", "exchanges older than this are deleted"),
+    "websocket_max": _Option(None, _whole(1, 10_000), "N", "WebSocket connections at once; none: by environment"),
+    "websocket_idle_seconds": _Option(
+        None, _number(1, 86_400), "S", "until a silent WebSocket is closed; none: by environment"
+    ),
 }
 
 _API_KEY = "COMPANION_LLM_API_KEY"
@@ -149,8 +165,14 @@ def settings_of(options: argparse.Namespace, environ: Mapping[str, str] = os.env
             values[name] = None if text is None else option.read(text)
         except ValueError as error:
             problems.append(f"{source} {error}, not {text!r}")
+    try:
+        values["numbers"] = numbers = llmvitals.settings(environ=environ)
+    except llmvitals.SettingsError as error:
+        problems += str(error).splitlines()
     if problems:
         raise ValueError("\n".join(problems))
+    values["websocket_max"] = values["websocket_max"] or numbers.pool_max_size
+    values["websocket_idle_seconds"] = values["websocket_idle_seconds"] or numbers.pool_idle_seconds
     return Settings(**{field.name: values[field.name] for field in fields(Settings)})
 
 

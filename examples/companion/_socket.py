@@ -16,6 +16,7 @@ from companion._bodies import BadInputError, parse_object, question, user_id
 from companion._chat import Chat, Piece
 from companion._llm import BrokenOffError, RefusedError, UnavailableError
 from companion._settings import Settings
+from companion._turns import TooManyError
 from llmvitals import Vitals
 
 __all__ = ["Sockets"]
@@ -74,9 +75,16 @@ class Sockets:
 
     def __init__(self, settings: Settings, vitals: Vitals, chat: Chat) -> None:
         self._chat = chat
+        numbers = settings.numbers
         self._idle_seconds = settings.websocket_idle_seconds
         self._pool = vitals.pool("websocket", max_size=settings.websocket_max)
-        self._outbox = vitals.batcher("outbox", self._flush, max_items=10, max_wait_seconds=0.1)
+        self.outbox = vitals.batcher(
+            "outbox",
+            self._flush,
+            max_items=numbers.batch_max_items,
+            most_items=5 * numbers.batch_max_items,
+            max_wait_seconds=numbers.batch_max_wait_seconds,
+        )
         self._max = settings.websocket_max
         self._open = 0
 
@@ -84,7 +92,7 @@ class Sockets:
         return WebSocketRoute("/ws", self._serve)
 
     async def close(self) -> None:
-        await self._outbox.close()
+        await self.outbox.close()
 
     async def _serve(self, socket: WebSocket) -> None:
         try:
@@ -138,7 +146,7 @@ class Sockets:
             conversation.busy = True
             try:
                 await self._answer(conversation, number, text)
-            except (BadInputError, BrokenOffError, UnavailableError, RefusedError) as error:
+            except (BadInputError, BrokenOffError, UnavailableError, RefusedError, TooManyError) as error:
                 await self._send_now(conversation, number, {"type": "error", "error": str(error)})
             except Exception:
                 # The next question may fare better; without this, nobody would answer on this connection any more.
@@ -156,14 +164,14 @@ class Sockets:
 
     async def _send_soon(self, conversation: _Conversation, number: int, message: dict[str, Any]) -> None:
         """Put a message into the outbox, and go on: waiting until it is sent would hold the answer back."""
-        going = asyncio.create_task(self._outbox.put(conversation.outgoing(number, message)))
+        going = asyncio.create_task(self.outbox.put(conversation.outgoing(number, message)))
         conversation.going_out.add(going)
         going.add_done_callback(conversation.going_out.discard)
         # The task has its first step, which queues the message, before the next one is made.
         await asyncio.sleep(0)
 
     async def _send_now(self, conversation: _Conversation, number: int, message: dict[str, Any]) -> None:
-        await self._outbox.put(conversation.outgoing(number, message), priority="high")
+        await self.outbox.put(conversation.outgoing(number, message), priority="high")
 
     async def _flush(self, batch: list[_Outgoing]) -> None:
         groups: dict[int, list[_Outgoing]] = {}

@@ -102,6 +102,22 @@ class Store:
         )
         return [row[0] for row in rows]
 
+    async def questions(self, *, since: float, limit: int) -> list[str]:
+        """What was asked last, by anybody, after the Unix time *since*; newest first."""
+        rows = await self._rows(
+            "select", "SELECT question FROM exchanges WHERE at > ? ORDER BY at DESC LIMIT ?", (since, limit)
+        )
+        return [row[0] for row in rows]
+
+    async def delete_before(self, before: float) -> int:
+        """Delete the exchanges from before that Unix time; how many."""
+        async with self._timed("delete"):
+            cursor = await self._db.execute("DELETE FROM exchanges WHERE at < ?", (before,))
+            await self._db.commit()
+        deleted: int = cursor.rowcount
+        await cursor.close()
+        return deleted
+
     async def check(self) -> None:
         """Raise sqlite3.Error when the database does not answer."""
         await self._rows("ping", "SELECT 1", ())

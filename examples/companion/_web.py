@@ -18,9 +18,10 @@ from starlette.responses import FileResponse, JSONResponse, Response, StreamingR
 from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from companion._bodies import BadInputError, question, read_object
+from companion._bodies import BadInputError, question, read_object, user_id
 from companion._chat import Chat, Piece, Reply
 from companion._llm import BrokenOffError, RefusedError, UnavailableError
+from companion._turns import TooManyError
 
 __all__ = ["application"]
 
@@ -68,6 +69,13 @@ def application(
             raise
         return _Events(_events(first, pieces), pieces)
 
+    async def messages(request: Request) -> Response:
+        exchanges = await chat.messages(user_id(request.query_params.get("user")))
+        return JSONResponse({"messages": [asdict(exchange) for exchange in exchanges]})
+
+    async def models(request: Request) -> Response:  # noqa: ARG001 -- the router passes it
+        return JSONResponse(await chat.models())
+
     async def healthz(request: Request) -> Response:  # noqa: ARG001 -- the router passes it
         return JSONResponse({"status": "ok"})
 
@@ -81,6 +89,8 @@ def application(
         routes=[
             Route("/v1/chat", say, methods=["POST"]),
             Route("/v1/chat/stream", say_in_pieces, methods=["POST"]),
+            Route("/v1/models", models, methods=["GET"]),
+            Route("/v1/messages", messages, methods=["GET"]),
             Route("/v1/summary", summarise, methods=["GET"]),
             Route("/healthz", healthz, methods=["GET"]),
             *(Route(path, file, methods=["GET"]) for path in _FILES),
@@ -91,6 +101,7 @@ def application(
             BadInputError: _bad_input,
             UnavailableError: _unavailable,
             RefusedError: _refused,
+            TooManyError: _too_many,
         },
     )
 
@@ -182,6 +193,11 @@ async def _bad_input(request: Request, error: Exception) -> Response:  # noqa: A
 
 async def _unavailable(request: Request, error: Exception) -> Response:  # noqa: ARG001 -- Starlette's signature
     return JSONResponse({"error": f"no model answers: {error}"}, 503, headers={"retry-after": "5"})
+
+
+async def _too_many(request: Request, error: Exception) -> Response:  # noqa: ARG001 -- Starlette's signature
+    retry_after = getattr(error, "retry_after_seconds", 1)
+    return JSONResponse({"error": str(error)}, 429, headers={"retry-after": f"{retry_after:g}"})
 
 
 async def _refused(request: Request, error: Exception) -> Response:  # noqa: ARG001 -- Starlette's signature

@@ -64,6 +64,8 @@ def companion(
         *(f"--port={port}", f"--metrics-port={metrics_port}", f"--data-dir={data}"),
         *(f"--llm-url={faulty.url()}", f"--backup-url={faulty.url('backup')}"),
         *("--retry-base-seconds=0.01", "--breaker-reset-seconds=0.5", "--health-interval-seconds=0.3"),
+        # A thought is a request to the model, and many tests count those.
+        "--thoughts-seconds=3600",
         *(["--demo-faults"] if demo else []),
     ]
     if controller is not None:

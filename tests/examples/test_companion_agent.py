@@ -32,15 +32,18 @@ def _tended(faulty_process, hand, tmp_path_factory):
 
 def test_what_it_offers(hand, tended):
     """The agent offers the companion's action, its tunables with their limits, and its profiles."""
-    eventually(lambda: len(hand.hello.get("profiles", ())) == 3, what="a poll with all profiles")
+    eventually(lambda: len(hand.hello.get("profiles", ())) == 6, what="a poll with all profiles")
     tunables = {tunable["name"]: tunable for tunable in hand.hello["tunables"]}
     actions = {action["name"]: action for action in hand.hello["actions"]}
 
-    assert {"provider", "thinker_model", "max_tokens", "response_cache_ttl_seconds"} == set(tunables)
+    own = {"provider", "thinker_model", "max_tokens", "response_cache_ttl_seconds"}
+    assert own | {"batch_max_items", "batch_max_wait_seconds"} == set(tunables)
     assert ["primary", "backup"] == tunables["provider"]["choices"]
     assert "idempotent" == actions["warm_response_cache"]["effect"]
     assert {"evict_users", "relieve_memory", "apply_tunables", "switch_profile", "reset_breaker"} <= set(actions)
     assert {"thinker_model": "talker", "max_tokens": 128} == hand.hello["profiles"]["speed"]
+    assert {"batch_max_items": 50, "batch_max_wait_seconds": 0.5} == hand.hello["profiles"]["high_load"]
+    assert "development" == hand.hello["active_profile"]
 
 
 def test_users_pile_up_and_are_evicted(hand, tended):
