@@ -6,12 +6,13 @@ import sys
 import threading
 from collections.abc import Sequence
 
-from llmvitals.exposition import Pages, encode, serve
+from llmvitals.exposition import Guard, Pages, Security, ServeError, encode, serve
 from llmvitals_exporter._options import Plan, UsageError, parse
 from llmvitals_exporter._report import check, listing
 from llmvitals_exporter._runner import Runner
 from llmvitals_exporter._scrape import Scrape
 from llmvitals_exporter._site import Site
+from llmvitals_exporter._web_config import WebConfig, WebConfigError
 from llmvitals_exporter.collectors import COLLECTORS
 
 
@@ -54,14 +55,35 @@ def _serve(plan: Plan, site: Site) -> int:
         signal.signal(number, lambda *_: stop.set())
     pages: Pages = {"/": site.landing, "/-/healthy": "healthy\n", "/-/ready": "ready\n"}
     try:
-        server = serve(site.registry, plan.host, plan.port, pages=pages, select=site.select)
-    except OSError as error:
-        log.error("cannot serve at %s:%s: %s; choose another with --port", plan.host, plan.port, error)  # noqa: TRY400
+        guard, security = _rules(plan.web)
+        server = serve(
+            site.registry,
+            plan.host,
+            plan.port,
+            pages=pages,
+            select=site.select,
+            guard=guard,
+            headers=plan.web.headers,
+            security=security,
+        )
+    except ServeError as error:
+        log.error("%s; choose another address with --host and --port", error)  # noqa: TRY400
         return 1
-    log.info("serving http://%s:%s/metrics from %s", plan.host, server.port, ", ".join(site.collectors))
+    except WebConfigError as error:
+        log.error("%s", error)  # noqa: TRY400
+        return 2
+    log.info("serving %s from %s", server.url, ", ".join(site.collectors))
     stop.wait()
     server.close()
     return 0
+
+
+def _rules(web: WebConfig) -> tuple[Guard | None, Security | None]:
+    if not web.users and web.tls is None:
+        return None, None
+    from llmvitals_exporter._security import Passwords, Tls  # noqa: PLC0415 -- 5 MB that a plain server need not have
+
+    return Passwords(web.users) if web.users else None, Tls(web.tls) if web.tls else None
 
 
 if __name__ == "__main__":

@@ -7,10 +7,12 @@ import argparse
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NoReturn
 
 from llmvitals_exporter._declaration import Declaration, Option, Settings, once
 from llmvitals_exporter._sources import PREFIX, Given, from_environment, from_file
+from llmvitals_exporter._web_config import WebConfig, WebConfigError, load
 from llmvitals_exporter.collectors import COLLECTORS
 
 
@@ -36,6 +38,7 @@ class Plan:
     timeout: float
     collectors: tuple[Declaration, ...]
     settings: Settings
+    web: WebConfig
 
 
 def _names(texts: Sequence[str]) -> tuple[str, ...]:
@@ -66,6 +69,13 @@ def _timeout(text: str) -> float:
 
 
 _CONFIG = Option("--config", "FILE", "read further settings from this YAML file", "", once(str))
+_WEB_CONFIG: Option[str] = Option(
+    "--web-config",
+    "FILE",
+    "TLS, client certificates and passwords, in the format of Prometheus' own exporters' web configuration",
+    "",
+    once(str),
+)
 _HOST = Option("--host", "ADDRESS", "address to serve at (default: 127.0.0.1)", "127.0.0.1", once(str))
 _PORT = Option("--port", "PORT", "port to serve at; 0 takes a free one (default: 9465)", 9465, once(_port))
 _TIMEOUT = Option(
@@ -77,7 +87,7 @@ _TIMEOUT = Option(
 )
 _ONLY: Option[tuple[str, ...]] = Option("--only", "NAMES", "use these collectors only, comma-separated", (), _names)
 _WITHOUT: Option[tuple[str, ...]] = Option("--without", "NAMES", "use all collectors but these", (), _names)
-_GENERAL: tuple[Option[Any], ...] = (_CONFIG, _HOST, _PORT, _TIMEOUT, _ONLY, _WITHOUT)
+_GENERAL: tuple[Option[Any], ...] = (_CONFIG, _WEB_CONFIG, _HOST, _PORT, _TIMEOUT, _ONLY, _WITHOUT)
 
 _MODES = {
     "once": "print the metrics to standard output, and end",
@@ -142,6 +152,12 @@ def parse(arguments: Sequence[str], environment: Mapping[str, str] | None = None
     settings = Settings(values)
     if settings[_ONLY] and settings[_WITHOUT]:
         problems.append("--without: is given together with --only; give one of them")
+    web = WebConfig()
+    if settings[_WEB_CONFIG]:
+        try:
+            web = load(Path(settings[_WEB_CONFIG]))
+        except WebConfigError as error:
+            problems += error.problems
     if problems:
         raise UsageError(problems)
     return Plan(
@@ -155,6 +171,7 @@ def parse(arguments: Sequence[str], environment: Mapping[str, str] | None = None
             if (not settings[_ONLY] or collector.name in settings[_ONLY]) and collector.name not in settings[_WITHOUT]
         ),
         settings=settings,
+        web=web,
     )
 
 

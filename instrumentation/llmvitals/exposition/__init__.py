@@ -9,15 +9,18 @@ server.close()
 
 from llmvitals.exposition._apps import ASGIApp, WSGIApp, asgi_app, wsgi_app
 from llmvitals.exposition._encode import OnError, encode, encode_openmetrics
-from llmvitals.exposition._respond import Page, Pages
-from llmvitals.exposition._server import Limits, ServeError, Server, serve
+from llmvitals.exposition._respond import Guard, Page, Pages, Select
+from llmvitals.exposition._server import Limits, Security, ServeError, Server, serve
 
 __all__ = [
     "ASGIApp",
+    "Guard",
     "Limits",
     "OnError",
     "Page",
     "Pages",
+    "Security",
+    "Select",
     "ServeError",
     "Server",
     "WSGIApp",
