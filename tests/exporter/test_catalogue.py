@@ -54,7 +54,7 @@ def _text(tmp_path_factory):
             servers = KOBOLDCPP.parse(["http://127.0.0.1:5001"])
             return replaced(declaration, lambda _: KoboldCpp(servers, fetch=lambda _: PERF))
         if declaration.name == "processes":
-            more = {PROCFS: "/proc", WATCH: WATCH.parse(["all=."])}
+            more = {PROCFS: "/proc", WATCH: WATCH.parse(["played=fake_nvml_child"])}
             return replaced(declaration, lambda _: declaration.open(settings(root, more)))
         return declaration
 

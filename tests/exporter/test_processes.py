@@ -19,7 +19,7 @@ def group(name, found):
     return {
         series.removeprefix("llmvitals_process_group_").partition("{")[0]: value
         for series, value in found.items()
-        if f'group="{name}"' in series
+        if f'group="{name}"' in series and "_states{" not in series
     }
 
 
@@ -32,11 +32,25 @@ class Machine:
         (root / "proc/self").symlink_to("999")
         self.source = COLLECTOR.open(settings(root, more={WATCH: WATCH.parse(watches)}))
 
-    def run(self, pid, *, name="python3", command="", cpu=0.0, started=100.0, threads=1, pages=1, fds=()):
-        fields = ["S", *["0"] * 10, str(int(cpu * TICKS)), "0", "0", "0", "20", "0", str(threads), "0"]
+    def run(
+        self,
+        pid,
+        *,
+        name="python3",
+        command="",
+        cpu=0.0,
+        started=100.0,
+        threads=1,
+        pages=1,
+        fds=(),
+        io=(0, 0),
+        state="S",
+    ):
+        fields = [state, *["0"] * 10, str(int(cpu * TICKS)), "0", "0", "0", "20", "0", str(threads), "0"]
         fields += [str(int(started * TICKS)), "0", str(pages), "0"]
         folder = f"proc/{pid}"
         files = {f"{folder}/stat": f"{pid} ({name}) {' '.join(fields)}\n", f"{folder}/cmdline": command}
+        files[f"{folder}/io"] = f"rchar: 7\nread_bytes: {io[0]}\nwrite_bytes: {io[1]}\ncancelled_write_bytes: 5\n"
         plant(self._root, {**files, **{f"{folder}/fd/{fd}": "" for fd in fds}})
         (self._root / folder / "fd").mkdir(exist_ok=True)
 
@@ -63,6 +77,8 @@ def test_group(machine):
         "processes": 2.0,
         "cpu_seconds_total": 2.0,
         "resident_memory_bytes": 15.0 * PAGE,
+        "read_bytes_total": 0.0,
+        "written_bytes_total": 0.0,
         "threads": 5.0,
         "open_fds": 4.0,
         "oldest_start_time_seconds": 1000050.0,
@@ -75,6 +91,8 @@ def test_empty_group_is_shown(machine):
         "processes": 0.0,
         "cpu_seconds_total": 0.0,
         "resident_memory_bytes": 0.0,
+        "read_bytes_total": 0.0,
+        "written_bytes_total": 0.0,
         "threads": 0.0,
         "open_fds": 0.0,
     } == machine("app=my_app").read("app")
@@ -93,6 +111,33 @@ def test_cpu_time_of_the_dead_stays(machine):
     third = machine.read("app")["cpu_seconds_total"]
 
     assert (8.0, 9.0, 9.5) == (first, second, third)
+
+
+def test_bytes_of_the_dead_stay(machine):
+    """What a group read and wrote is counted on when a process ends and another takes its id."""
+    machine = machine("app=app")
+    machine.run(20, name="app", io=(1000, 50))
+    machine.run(21, name="app", io=(500, 0))
+    machine.read("app")
+    machine.run(20, name="app", io=(1500, 60))
+    machine.end(21)
+    machine.read("app")
+    machine.run(21, name="app", io=(10, 1), started=200.0)
+    found = machine.read("app")
+
+    assert (2010.0, 61.0) == (found["read_bytes_total"], found["written_bytes_total"])
+
+
+def test_states(machine):
+    """Each process is in one of process-exporter's states, and a state without a process is 0."""
+    machine = machine("app=app")
+    for pid, state in enumerate("RSDZTI", start=20):
+        machine.run(pid, name="app", state=state)
+    found = values(COLLECTOR, machine.source)
+
+    assert {"running": 1.0, "sleeping": 2.0, "waiting": 1.0, "zombie": 1.0, "other": 1.0} == {
+        series.split('"')[3]: value for series, value in found.items() if "_states{" in series
+    }
 
 
 def test_first_watch_that_fits_wins(machine):

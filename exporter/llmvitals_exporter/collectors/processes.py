@@ -26,6 +26,17 @@ FDS = _family("open_fds", "Open file descriptors; absent when one of the process
 THREADS = _family("threads", "Threads of a group's processes.")
 OLDEST = _family("oldest_start_time_seconds", "When the group's oldest process started, in Unix time.")
 
+READ = _family(
+    "read_bytes_total",
+    "Bytes read from storage, those of ended processes included; absent when one does not let us look.",
+)
+WRITTEN = _family("written_bytes_total", "Bytes written to storage, like the bytes read.")
+STATES = Family("llmvitals_process_group_states", "gauge", "A group's processes by what they do.", ("group", "state"))
+
+#: The kernel's letters, in process-exporter's words: waiting is for a disk or the like, and cannot be interrupted.
+_STATES = {"R": "running", "S": "sleeping", "I": "sleeping", "D": "waiting", "Z": "zombie"}
+_STATE_NAMES = ("running", "sleeping", "waiting", "zombie", "other")
+
 _NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,63}")
 #: A command line longer than this is matched by its start only.
 _COMMAND_BYTES = 4096
@@ -76,6 +87,7 @@ class _Stat:
 
     started_ticks: int
     name: str
+    state: str
     cpu_seconds: float
     threads: int
     resident_bytes: int
@@ -89,11 +101,17 @@ class _Known:
     name: str
     group: str | None
     cpu_seconds: float = 0.0
+    read_bytes: int = 0
+    written_bytes: int = 0
 
 
 @dataclass(slots=True)
 class _Group:
     cpu_seconds: float = 0.0
+    read_bytes: int = 0
+    written_bytes: int = 0
+    io_hidden: bool = False
+    states: dict[str, int] = field(default_factory=dict)
     processes: int = 0
     resident_bytes: int = 0
     threads: int = 0
@@ -101,7 +119,9 @@ class _Group:
     oldest_ticks: int | None = field(default=None)
 
     def start_over(self) -> None:
-        """Forget the processes, but not the CPU time, which is a counter."""
+        """Forget the processes, but not what they used, which is counted."""
+        self.io_hidden = False
+        self.states = dict.fromkeys(_STATE_NAMES, 0)
         self.processes = self.resident_bytes = self.threads = self.fds = 0
         self.oldest_ticks = None
 
@@ -153,6 +173,7 @@ class Processes:
         return _Stat(
             started_ticks=int(fields[19]),
             name=name,
+            state=_STATES.get(fields[0], "other"),
             cpu_seconds=(int(fields[11]) + int(fields[12])) / self._hertz,
             threads=int(fields[17]),
             resident_bytes=int(fields[21]) * self._page,
@@ -165,8 +186,10 @@ class Processes:
         if known is not None and same and known.name == stat.name and settled:
             return known
         group = self._match(pid, stat.name)
-        counted = known.cpu_seconds if known is not None and same and known.group == group else 0.0
-        return _Known(stat.started_ticks, stat.name, group, counted)
+        if known is not None and same and known.group == group:
+            known.name = stat.name
+            return known
+        return _Known(stat.started_ticks, stat.name, group)
 
     def _match(self, pid: int, name: str) -> str | None:
         try:
@@ -182,10 +205,12 @@ class Processes:
         group.processes += 1
         group.cpu_seconds += max(0.0, stat.cpu_seconds - process.cpu_seconds)
         process.cpu_seconds = stat.cpu_seconds
+        group.states[stat.state] += 1
         group.resident_bytes += stat.resident_bytes
         group.threads += stat.threads
         if group.oldest_ticks is None or stat.started_ticks < group.oldest_ticks:
             group.oldest_ticks = stat.started_ticks
+        self._count_io(pid, process, group)
         if group.fds is not None:
             try:
                 group.fds += len(os.listdir(f"{self._procfs}/{pid}/fd"))  # noqa: PTH208 -- many of them in a scrape
@@ -194,11 +219,30 @@ class Processes:
             except (FileNotFoundError, ProcessLookupError):
                 return  # It ended just now; its CPU time is counted.
 
+    def _count_io(self, pid: int, process: _Known, group: _Group) -> None:
+        try:
+            text = read_text(f"{self._procfs}/{pid}/io")
+        except PermissionError:
+            group.io_hidden = True
+            return
+        except (FileNotFoundError, ProcessLookupError):  # It ended just now, or the kernel does not count.
+            return
+        bytes_of = dict(line.split(": ") for line in text.splitlines())
+        read, written = int(bytes_of.get("read_bytes", 0)), int(bytes_of.get("write_bytes", 0))
+        group.read_bytes += max(0, read - process.read_bytes)
+        group.written_bytes += max(0, written - process.written_bytes)
+        process.read_bytes, process.written_bytes = read, written
+
     def _readings(self, labels: tuple[str], group: _Group, booted: float) -> Iterator[Reading]:
         yield PROCESSES, labels, float(group.processes)
         yield CPU, labels, group.cpu_seconds
         yield MEMORY, labels, float(group.resident_bytes)
         yield THREADS, labels, float(group.threads)
+        for state in _STATE_NAMES:
+            yield STATES, (*labels, state), float(group.states[state])
+        if not group.io_hidden:
+            yield READ, labels, float(group.read_bytes)
+            yield WRITTEN, labels, float(group.written_bytes)
         if group.fds is not None:
             yield FDS, labels, float(group.fds)
         if group.oldest_ticks is not None:
@@ -224,8 +268,8 @@ def _open(settings: Settings) -> Processes | None:
 
 COLLECTOR = Declaration(
     name="processes",
-    help="CPU, memory, files and threads of watched groups of processes (needs --watch)",
-    families=(PROCESSES, CPU, MEMORY, FDS, THREADS, OLDEST),
+    help="CPU, memory, files, threads, storage and states of watched groups of processes (needs --watch)",
+    families=(PROCESSES, CPU, MEMORY, THREADS, STATES, READ, WRITTEN, FDS, OLDEST),
     options=(PROCFS, WATCH),
     open=_open,
     waits=True,  # A command line is read from the process's own memory, which the kernel may have locked.
