@@ -240,8 +240,16 @@ class OwnMetric:
         self._store = store
         self._series: dict[tuple[str, ...], OwnSeries] = {}
         self._described = Metric(family.name.removesuffix("_total"), family.help, family.type)
+        self.hidden = False
+        """Whether to show nothing for now, because somebody else shows a family of this name."""
+
         if registry is not None:
             registry.register(self)
+
+    @property
+    def name(self) -> str:
+        """As collectors tell it: a counter's without ``_total``."""
+        return self._described.name
 
     def labels(self, *texts: str) -> OwnSeries:
         """Return the series with these values of the family's labels."""
@@ -286,6 +294,8 @@ class OwnMetric:
         return (self._described,)
 
     def collect(self) -> Iterable[Metric]:
+        if self.hidden:
+            return ()
         metric = Metric(self._described.name, self._described.documentation, self._described.type)
         for texts, series in self.series():
             exemplars = series.exemplars or {}

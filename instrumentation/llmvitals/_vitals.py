@@ -20,6 +20,7 @@ from llmvitals._concerns import colour_of, concerns
 from llmvitals._genai import GenAI
 from llmvitals._recording import Recorder
 from llmvitals._retries import Retries
+from llmvitals._stepping_back import SteppingBack
 from llmvitals._version import VERSION
 from llmvitals._work import Work
 
@@ -55,6 +56,7 @@ class Vitals(GenAI, Work):
         from llmvitals.agent import Agent
 
         recorder = Recorder(registry)
+        recorder.look_at_scrape(SteppingBack(recorder).look)
         recorder.child(catalogue.BUILD_INFO, VERSION).set(1)
         self.service = service
         self._agent = Agent(recorder, service=service, profile=profile, on_command=on_command)

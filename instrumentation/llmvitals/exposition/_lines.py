@@ -77,7 +77,7 @@ def read(metric: Any, *, exemplars: bool) -> tuple[Metric, list[str]] | None:
     None when only ``collect()`` can tell them.
     """
     kind = type(metric)
-    if kind is OwnMetric:
+    if kind is OwnMetric and not metric.hidden:
         series = metric.series()
     elif kind not in (Counter, Gauge, Histogram) or ":" in metric._name:  # noqa: SLF001 -- OpenMetrics rewrites colons
         return None
