@@ -6,6 +6,7 @@ from functools import partial
 from typing import Any
 
 from llmvitals import _genai_families as families
+from llmvitals._family import Family
 from llmvitals._prices import Price, Prices
 from llmvitals._recording import Recorder, UsageReader, label_text
 from llmvitals._series import CounterSeries, inc_both
@@ -116,7 +117,7 @@ _TOKENS = {
 def _pair(
     recorder: Recorder,
     key: tuple[Any, ...],
-    wanted: list[tuple[families.Family, tuple[str, ...]]],
+    wanted: list[tuple[Family, tuple[str, ...]]],
     factors: tuple[float, float],
     detailed: UsageReader,
 ) -> UsageReader:
