@@ -9,13 +9,14 @@ BIN := $(VENV)/bin
 STACK := $(BIN)/python -m llmvitals_stack
 # As a module: the script that pip installs for itself cannot be run below every path.
 PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
+OLDEST := build/oldest
 
-.PHONY: help up down status logs doctor chaos test lint format generate bench lock clean packages
+.PHONY: help up down status logs doctor chaos test test-oldest lint format generate bench lock clean packages
 
 help: ## Show this help
 	@echo "llmvitals: vital signs for LLM applications, and hands that act on them."
 	@echo
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo
 	@echo "  make chaos SCENARIO=slow-llm|provider-down|users-pile-up|memory-growth|crash [RUNS=10]"
 	@echo "  make logs PROGRAM=companion"
@@ -46,6 +47,13 @@ test: $(VENV)/.dev packages ## Check everything; installs what it needs
 	@$(BIN)/ruff check --quiet . && $(BIN)/ruff format --quiet --check .
 	@$(BIN)/mypy
 	@$(BIN)/python -m pytest
+	@$(MAKE) --no-print-directory test-oldest
+
+# Of the packages of this project's own, the integrations' tests import the library only.
+test-oldest: $(OLDEST)/.made ## Check the integrations with the oldest libraries that they support
+	@PYTHONPATH=instrumentation $(OLDEST)/bin/python -m pytest -p no:cacheprovider \
+		tests/instrumentation/integrations tests/instrumentation/test_openai.py \
+		tests/instrumentation/test_retries.py tests/instrumentation/test_caches.py
 
 lint: $(VENV)/.dev ## ruff, mypy
 	$(BIN)/ruff check .
@@ -64,12 +72,16 @@ bench: $(VENV)/.dev ## Run the benchmarks, each beside its named peer
 	@for file in bench/*.py; do echo "== $$file"; $(BIN)/python $$file || exit 1; done
 
 # Locks name no index, so that any mirror serves; pip checks the hashes.
-UV_COMPILE = printf 'hatchling\neditables\n' | $(BIN)/uv pip compile --quiet pyproject.toml - --universal \
-	--python-version 3.11 --generate-hashes --no-header --no-annotate
+UV_COMPILE = $(BIN)/uv pip compile --quiet pyproject.toml --universal --python-version 3.11 --generate-hashes \
+	--no-header --no-annotate
 lock: $(VENV)/.dev ## Lock the dependencies anew (constraints*.txt)
 	$(PIP) install --quiet uv
-	$(UV_COMPILE) --extra exporter --extra remediation --extra stack --extra demo --output-file constraints.txt
-	$(UV_COMPILE) --all-extras --constraints constraints.txt --output-file constraints-dev.txt
+	printf 'hatchling\neditables\n' | $(UV_COMPILE) - --extra exporter --extra remediation --extra stack --extra demo \
+		--output-file constraints.txt
+	printf 'hatchling\neditables\n' | $(UV_COMPILE) - --all-extras --group integrations --constraints constraints.txt \
+		--output-file constraints-dev.txt
+	$(UV_COMPILE) --group oldest --resolution lowest-direct --output-file constraints-oldest.txt
+	$(BIN)/python docs/versions.py
 
 clean: ## Remove the environment and all state (asks nothing; stop the stack first)
 	@! test -x $(BIN)/python || { $(STACK) status >/dev/null 2>&1; test $$? -eq 3; } \
@@ -96,6 +108,13 @@ $(VENV)/.dev: $(BIN)/python constraints-dev.txt pyproject.toml
 	@echo "Installing the development packages (about half a minute) ..."
 	@$(PIP) install --quiet --require-hashes -r constraints-dev.txt || { $(NO_PACKAGES); exit 1; }
 	@$(PIP) install --quiet --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(OLDEST)/.made: constraints-oldest.txt | $(VENV)/.dev
+	@echo "Installing the oldest libraries that the integrations support (about half a minute) ..."
+	@$(BIN)/python -m venv --clear --without-pip $(OLDEST)
+	@$(PIP) --python $(OLDEST)/bin/python install --quiet --require-hashes -r constraints-oldest.txt \
+		|| { $(NO_PACKAGES); exit 1; }
 	@touch $@
 
 # The real servers of the end-to-end tests.

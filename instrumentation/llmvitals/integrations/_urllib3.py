@@ -106,7 +106,8 @@ def _read(pool: Any, reading: Reading) -> None:
     for _ in range(connections.maxsize - len(kept)):
         reading.connection(pool.host, _port(pool), idle=False)
     for connection in kept:
-        if connection is not None and not connection.is_closed:
+        # `is_closed` is of urllib3 2.
+        if connection is not None and connection.sock is not None:
             reading.connection(pool.host, _port(pool), idle=True)
     reading.limit += connections.maxsize
     # One that does not block opens more when it is full, and throws them away after.
