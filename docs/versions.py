@@ -7,7 +7,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 TARGET = ROOT / "docs" / "integrations.md"
-TABLE = re.compile(r"^\| library \|.*?(?=^$)", re.DOTALL | re.MULTILINE)
+TABLE = re.compile(r"^\| library +\|.*?(?=^$)", re.DOTALL | re.MULTILINE)
 
 
 def oldest() -> dict[str, str]:
