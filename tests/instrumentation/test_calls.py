@@ -1,5 +1,6 @@
 import asyncio
 import inspect
+import threading
 from types import SimpleNamespace
 
 import pytest
@@ -230,3 +231,43 @@ def test_a_reply_whose_attributes_raise_is_survived(vitals, call):
 
     assert 1 == vitals.value("llmvitals_instrumentation_errors_total", component="calls")
     assert 1 == count(vitals)
+
+
+def test_an_explicit_call_may_end_in_another_thread(vitals, call):
+    """Many at once try to; one of them does."""
+    call.start()
+    threads = [threading.Thread(target=call.finish, args=(TimeoutError(),)) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert 1 == count(vitals, error_type="TimeoutError")
+    assert 0 == vitals.value("llmvitals_calls_in_flight")
+
+
+def test_what_goes_into_a_decorated_async_generator_reaches_it(vitals, call):
+    """What is sent, thrown and closed, as if it were not decorated."""
+    closed = []
+
+    @call
+    async def talk():
+        try:
+            try:
+                yield (yield 1)
+            except KeyError:
+                yield "caught"
+        finally:
+            closed.append(True)
+
+    async def main():
+        source = talk()
+        assert 1 == await anext(source)
+        assert "sent" == await source.asend("sent")
+        assert "caught" == await source.athrow(KeyError())
+        await source.aclose()
+
+    asyncio.run(main())
+
+    assert [True] == closed
+    assert 1 == vitals.value("llmvitals_stream_ends_total", reason="cancelled")
