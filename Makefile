@@ -121,4 +121,5 @@ $(OLDEST)/.made: constraints-oldest.txt | $(VENV)/.dev
 packages:
 	@sh stack/packages.sh prometheus=prometheus promtool=prometheus \
 		prometheus-alertmanager=prometheus-alertmanager amtool=prometheus-alertmanager \
-		prometheus-node-exporter=prometheus-node-exporter chromium=chromium node=nodejs npm=npm
+		prometheus-node-exporter=prometheus-node-exporter prometheus-pushgateway=prometheus-pushgateway \
+		chromium=chromium node=nodejs npm=npm

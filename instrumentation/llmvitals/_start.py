@@ -33,6 +33,7 @@ def start(
     history_file: str | Path | None = None,
     prices: str | Path | None = None,
     inference_usage: bool | None = None,
+    pushgateway_url: str | None = None,
 ) -> Vitals:
     """Show this process's vital signs on ``http://host:port/metrics``; obey the remediation service if there is one.
 
@@ -55,6 +56,7 @@ def start(
         prices: The table of prices for `Vitals.prices`. ``LLMVITALS_PRICES``; without it, no cost is counted.
         inference_usage: Whether to count tokens by what they were: `Vitals.inference_usage`.
             ``LLMVITALS_INFERENCE_USAGE``; default: no.
+        pushgateway_url: Where `Vitals.push` goes, at `Vitals.close` by itself. ``LLMVITALS_PUSHGATEWAY_URL``.
     """
     registry = prometheus_client.REGISTRY if registry is None else registry
     running = _current.on(registry)
@@ -67,6 +69,7 @@ def start(
         registry=registry,
         profile=profile or os.environ.get("LLMVITALS_PROFILE") or None,
         on_command=on_command,
+        pushgateway_url=pushgateway_url or os.environ.get("LLMVITALS_PUSHGATEWAY_URL") or None,
     )
     _current.push(vitals)
     atexit.register(vitals.close)

@@ -2,6 +2,7 @@
 
 import atexit
 import logging
+import os
 import threading
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -50,6 +51,7 @@ class Vitals(GenAI, Work):
         registry: CollectorRegistry,
         profile: str | None = None,
         on_command: Callable[[str, str, str], object] | None = None,
+        pushgateway_url: str | None = None,
         threads: bool = True,
     ) -> None:
         """With *threads* off, nothing runs by itself: health checks are made and not started."""
@@ -64,6 +66,8 @@ class Vitals(GenAI, Work):
         self._breakers = self._agent.reach.breakers = Breakers(recorder, tell=self._history.record)
         self._memory: Memory | None = None
         self._server: Server | None = None
+        self._pushgateway_url = pushgateway_url
+        self._pid = os.getpid()
         self._collectors: list[Any] = []
         self._lock = threading.Lock()
         self._closed = False
@@ -239,6 +243,42 @@ class Vitals(GenAI, Work):
 
         return wsgi_app(self.registry, on_error=self.recorder.fault, pages=self._pages())
 
+    def push(
+        self,
+        url: str | None = None,
+        *,
+        job: str | None = None,
+        grouping: Mapping[str, str] | None = None,
+        replace: bool = True,
+        timeout_seconds: float = 10.0,
+        credentials_file: str | Path | None = None,
+    ) -> bool:
+        """Make what is recorded the Pushgateway's group for *job* and *grouping*; return whether it was taken.
+
+        For jobs that end before they are scraped. Never raises and takes no longer than *timeout_seconds*: a failure is
+        counted and logged. With *replace* off, families that the group has and this process does not show stay there.
+
+        *url* is by default the one that `start` was given, *job* the service's name, and *credentials_file*, with
+        ``user:password`` or a token in it, ``LLMVITALS_PUSHGATEWAY_CREDENTIALS_FILE``.
+        """
+        from llmvitals.exposition import push
+
+        try:
+            push(
+                self.registry,
+                url or self._pushgateway_url or "",
+                job=job or self.service,
+                grouping=grouping,
+                replace=replace,
+                timeout_seconds=timeout_seconds,
+                credentials_file=credentials_file or os.environ.get("LLMVITALS_PUSHGATEWAY_CREDENTIALS_FILE") or None,
+                on_error=self.recorder.fault,
+            )
+        except Exception as error:  # noqa: BLE001 -- PushError and ValueError, mostly
+            self.recorder.fault("push", error, "nothing was pushed: see url=, or LLMVITALS_PUSHGATEWAY_URL")
+            return False
+        return True
+
     def _pages(self) -> "Pages":
         return {"/-/healthy": "llmvitals is alive\n", "/healthz": self._healthz}
 
@@ -280,6 +320,9 @@ class Vitals(GenAI, Work):
             if part is not None:
                 with self.recorder.guard(component):
                     part.close()
+        # A forked child has its parent's numbers, and would put them in the place of the real ones.
+        if self._pushgateway_url and os.getpid() == self._pid:
+            self.push(timeout_seconds=5)
         if self._memory is not None:
             with self.recorder.guard("memory"):
                 self._memory.stop()

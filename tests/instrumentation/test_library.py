@@ -13,7 +13,8 @@ import llmvitals
 from llmvitals._loop import LoopWatch
 from llmvitals.testing import TestVitals
 
-PAGE = Path(__file__).parents[2] / "docs" / "library.md"
+PAGES = Path(__file__).parents[2] / "docs"
+PAGE = PAGES / "library.md"
 # What `start` does, in steps.
 STEPS = {"serve_metrics", "start_agent", "watch_process"}
 FACES = [
@@ -38,15 +39,16 @@ def _is_offered(member):
     return inspect.isfunction(member) or isinstance(member, property)
 
 
-def test_the_page_is_a_program_that_runs(tmp_path):
+@pytest.mark.parametrize("page", ["library.md", "exposition.md"])
+def test_the_page_is_a_program_that_runs(tmp_path, page):
     """Its blocks, one after the other, each on the lines where the page has it."""
-    lines = PAGE.read_text().splitlines()
+    lines = (PAGES / page).read_text().splitlines()
     program, inside = [], False
     for line in lines:
         fence = line.startswith("```")
         inside = line == "```python" if fence else inside
         program.append(line if inside and not fence else "")
-    file = tmp_path / "library.md.py"
+    file = tmp_path / f"{page}.py"
     file.write_text("\n".join(program) + "\n")
 
     done = subprocess.run(

@@ -9,6 +9,7 @@ server.close()
 
 from llmvitals.exposition._apps import ASGIApp, WSGIApp, asgi_app, wsgi_app
 from llmvitals.exposition._encode import OnError, encode, encode_openmetrics
+from llmvitals.exposition._push import PushError, push
 from llmvitals.exposition._respond import Guard, Page, Pages, Select
 from llmvitals.exposition._server import Limits, Security, ServeError, Server, serve
 
@@ -19,6 +20,7 @@ __all__ = [
     "OnError",
     "Page",
     "Pages",
+    "PushError",
     "Security",
     "Select",
     "ServeError",
@@ -27,6 +29,7 @@ __all__ = [
     "asgi_app",
     "encode",
     "encode_openmetrics",
+    "push",
     "serve",
     "wsgi_app",
 ]
