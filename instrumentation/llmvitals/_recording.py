@@ -67,7 +67,7 @@ class Recorder:
         """What `later` was given and `drain` has not run yet."""
 
         self._looks: list[Callable[[], None]] = []
-        self._drain = _Drain(self)
+        self._drain = Drain(self)
         with self.guard("registry"):
             registry.register(self._drain)
 
@@ -313,7 +313,7 @@ class _Nowhere:
 _NOWHERE = _Nowhere()
 
 
-class _Drain:
+class Drain:
     """Collector that shows nothing: the scrape is where late recordings are caught up with."""
 
     def __init__(self, recorder: Recorder) -> None:

@@ -7,6 +7,7 @@ doubles in memory that may be a file's, which other workers of the service read 
 import os
 import struct
 import threading
+from array import array
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import accumulate
@@ -93,7 +94,9 @@ class CounterSeries:
 
     def move(self, cells: Cells, *, forked: bool) -> None:
         """Go on in *cells*: with the same numbers, or, *forked*, as the process that has done nothing yet."""
-        if not forked:
+        if forked:
+            self.exemplars = None
+        else:
             cells[:] = self._cells
         self._cells = cells
 
@@ -213,7 +216,9 @@ class HistogramSeries:
             return numbers(self._cells)
 
     def move(self, cells: Cells, *, forked: bool) -> None:
-        if not forked:
+        if forked:
+            self.exemplars = None
+        else:
             cells[:] = self._cells
         self._cells = cells
 
@@ -275,6 +280,24 @@ class OwnMetric:
             self._store = store
             for texts, series in self._series.items():
                 series.move(store.allot(self.family, texts, cells_of(self.family)), forked=forked)
+
+    def show(self, cells: Mapping[tuple[str, ...], Sequence[float]]) -> None:
+        """Have exactly these series, by their label values, from now on: what those of many workers came to."""
+        kind = _KINDS[self.family.type]
+        self._series = {texts: kind(self.family, memoryview(array("d", own))) for texts, own in cells.items()}
+
+    def exemplify(self, texts: tuple[str, ...], exemplars: Mapping[int, Exemplar]) -> None:
+        """Give a series these exemplars, by the index of their samples, where they are later than what it has."""
+        series = self._series.get(texts)
+        if series is None or isinstance(series, GaugeSeries):
+            return
+        known = series.exemplars or {}
+        later = {
+            index: exemplar
+            for index, exemplar in exemplars.items()
+            if index not in known or float(known[index].timestamp or 0) < float(exemplar.timestamp or 0)
+        }
+        series.exemplars = {**known, **later}
 
     def series(self) -> list[tuple[tuple[str, ...], OwnSeries]]:
         with LOCK:

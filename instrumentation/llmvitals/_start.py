@@ -5,7 +5,9 @@ import ipaddress
 import logging
 import os
 import platform
+import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import prometheus_client
@@ -31,6 +33,7 @@ def start(
     profile: str | None = None,
     on_command: Callable[[str, str, str], object] | None = None,
     history_file: str | Path | None = None,
+    workers: str | None = None,
     prices: str | Path | None = None,
     inference_usage: bool | None = None,
     pushgateway_url: str | None = None,
@@ -53,6 +56,9 @@ def start(
         on_command: Called with attempt id, verb and boot id just before an accepted command acts, for a record of the
             application's own; when it raises, the command does not act.
         history_file: Where `Vitals.history` is kept. ``LLMVITALS_HISTORY_FILE``; default: in memory only.
+        workers: A name that makes one service of all processes of this user that are started with it, for the same
+            service, host and port; ``off``, and each process is scraped by itself. ``LLMVITALS_WORKERS``; by default
+            those belong together that one program has forked, or multiprocessing has made.
         prices: The table of prices for `Vitals.prices`. ``LLMVITALS_PRICES``; without it, no cost is counted.
         inference_usage: Whether to count tokens by what they were: `Vitals.inference_usage`.
             ``LLMVITALS_INFERENCE_USAGE``; default: no.
@@ -82,6 +88,9 @@ def start(
         vitals.inference_usage()
     host = host or os.environ.get("LLMVITALS_METRICS_HOST") or HOST
     port = _port() if port is None else port
+    workers = os.environ.get("LLMVITALS_WORKERS", "") if workers is None else workers
+    if workers != "off":
+        vitals.join_workers(host, port, name=workers)
     vitals.serve_metrics(host, port)
     remediation_url = remediation_url or os.environ.get("LLMVITALS_REMEDIATION_URL")
     if remediation_url:
@@ -89,6 +98,28 @@ def start(
         agent_id = f"{service}@{_place(host)}:{vitals.metrics_port or port}"
         vitals.start_agent(remediation_url, token_file, agent_id=agent_id)
     return vitals
+
+
+def _sweep() -> None:
+    """What a forking server leaves that imports us before it forks, and starts us only in its workers."""
+    if _current.current() is None and "llmvitals.workers" not in sys.modules:
+        with suppress(OSError):
+            from llmvitals import workers  # noqa: PLC0415 -- most processes fork nothing
+
+            workers.sweep()
+
+
+def _after_fork_in_parent() -> None:
+    global _forked  # noqa: PLW0603
+    if not _forked:
+        _forked = True
+        atexit.register(_sweep)
+
+
+_forked = False
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_parent=_after_fork_in_parent)
 
 
 def _place(host: str) -> str:

@@ -5,7 +5,7 @@ import logging
 import os
 import threading
 from collections.abc import Callable, Mapping
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar
@@ -14,6 +14,7 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.gc_collector import GCCollector
 from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
+from prometheus_client.registry import Collector
 
 from llmvitals import _current, catalogue
 from llmvitals._breaker import Breaker, Breakers
@@ -28,6 +29,7 @@ from llmvitals._work import Work
 if TYPE_CHECKING:
     from llmvitals._memory import Memory
     from llmvitals.exposition import ASGIApp, Page, Pages, Server, WSGIApp
+    from llmvitals.workers._workers import Workers
 
 log = logging.getLogger("llmvitals")
 
@@ -66,6 +68,7 @@ class Vitals(GenAI, Work):
         self._breakers = self._agent.reach.breakers = Breakers(recorder, tell=self._history.record)
         self._memory: Memory | None = None
         self._server: Server | None = None
+        self._workers: Workers | None = None
         self._pushgateway_url = pushgateway_url
         self._pid = os.getpid()
         self._collectors: list[Any] = []
@@ -217,12 +220,30 @@ class Vitals(GenAI, Work):
             self._memory = Memory(self.recorder)
             self._memory.start()
 
+    def join_workers(self, host: str, port: int, *, name: str = "") -> None:
+        """Be one of the workers of this service at this address; when that fails, say so, and go on alone."""
+        from llmvitals.workers import join
+
+        with self.recorder.guard("workers"):
+            self._workers = join(self.recorder, service=self.service, host=host, port=port, name=name)
+
+    @property
+    def shown(self) -> Collector:
+        """What ``/metrics`` shows: of all workers of the service, where it has more than this process."""
+        return self.registry if self._workers is None else self._workers.view
+
     def serve_metrics(self, host: str, port: int) -> None:
-        """Listen; when that fails say what to set, count it, and go on without."""
+        """Listen, with the other workers if there are some; when that fails say what to set, and go on without."""
         from llmvitals.exposition import serve
 
+        workers = self._workers
         try:
-            self._server = serve(self.registry, host, port, on_error=self.recorder.fault, pages=self._pages())
+            with nullcontext() if workers is None else workers.one_address() as listener:
+                self._server = serve(
+                    self.shown, host, port, on_error=self.recorder.fault, pages=self._pages(), listener=listener
+                )
+                if workers is not None:
+                    workers.share(self._server.listener)
         except Exception as error:  # noqa: BLE001 -- ServeError mostly; no threads or descriptors left, at worst
             self.recorder.fault(
                 "exposition", error, "nothing is scraped: set LLMVITALS_METRICS_PORT or pass port= to start()"
@@ -235,13 +256,13 @@ class Vitals(GenAI, Work):
         """
         from llmvitals.exposition import asgi_app
 
-        return asgi_app(self.registry, on_error=self.recorder.fault, pages=self._pages())
+        return asgi_app(self.shown, on_error=self.recorder.fault, pages=self._pages())
 
     def wsgi_app(self) -> "WSGIApp":
         """The same as `asgi_app`, for a WSGI server."""
         from llmvitals.exposition import wsgi_app
 
-        return wsgi_app(self.registry, on_error=self.recorder.fault, pages=self._pages())
+        return wsgi_app(self.shown, on_error=self.recorder.fault, pages=self._pages())
 
     def push(
         self,
@@ -265,7 +286,7 @@ class Vitals(GenAI, Work):
 
         try:
             push(
-                self.registry,
+                self.shown,
                 url or self._pushgateway_url or "",
                 job=job or self.service,
                 grouping=grouping,
@@ -299,8 +320,13 @@ class Vitals(GenAI, Work):
                 "set LLMVITALS_AGENT_TOKEN_FILE or pass agent_token_file= to start()"
             )
             return
+
+        def start() -> None:
+            with self.recorder.guard("agent"):
+                self._agent.start(url, token_file, agent_id=agent_id)
+
         with self.recorder.guard("agent"):
-            self._agent.start(url, token_file, agent_id=agent_id)
+            start() if self._workers is None else self._workers.lead(start)
 
     def close(self) -> None:
         """Stop what was started and put back what is on lease. The second time does nothing."""
@@ -329,6 +355,9 @@ class Vitals(GenAI, Work):
         with self.recorder.guard("history"):
             self._history.close()
         _current.pop(self)
+        if self._workers is not None:
+            with self.recorder.guard("workers"):
+                self._workers.close()
         for collector in self._collectors:
             with self.recorder.guard("registry"):
                 self.registry.unregister(collector)

@@ -319,6 +319,13 @@ TUNABLE_LEASES = Family(
     "llmvitals_tunable_leases", "gauge", "Changes of tunables that will be put back unless confirmed."
 )
 PROFILE_ACTIVE = Family("llmvitals_profile_active", "gauge", "1 for the profile in force.", ("profile",))
+WORKERS = Family("llmvitals_workers", "gauge", "Living workers of the service; absent where it has one process.")
+WORKER_RESIDENT_MEMORY = Family(
+    "llmvitals_worker_resident_memory_bytes",
+    "gauge",
+    "Resident memory of each worker of the service, by its place; a new worker takes a free one.",
+    ("worker",),
+)
 
 _OURS = tuple(value for value in list(globals().values()) if isinstance(value, Family))
 

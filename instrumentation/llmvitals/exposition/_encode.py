@@ -57,7 +57,7 @@ def _encode(
 
 
 def _families(registry: Collector, on_error: OnError, *, exemplars: bool) -> Iterator[_Read]:
-    for collector in _collectors(registry):
+    for collector in collectors_of(registry):
         try:
             known = _lines.read(collector, exemplars=exemplars)
         except AttributeError:  # Another prometheus_client than the ones known.
@@ -72,11 +72,13 @@ def _families(registry: Collector, on_error: OnError, *, exemplars: bool) -> Ite
             on_error(type(collector).__name__, error)
 
 
-def _collectors(registry: Any) -> Iterable[Collector]:
+def collectors_of(registry: Any) -> Iterable[Collector]:
+    """Return what *registry* is made of, as far as that can be told, so that each part fails for itself."""
     # CollectorRegistry.collect() is one generator over all collectors, which ends with the first that raises. Anything
     # but exactly that class may mean something else by collect(), so it is asked as a whole.
     if type(registry) is not CollectorRegistry:
-        return (registry,)
+        parts: Callable[[], Iterable[Collector]] | None = getattr(registry, "collectors", None)
+        return (registry,) if parts is None else parts()
     with registry._lock:  # noqa: SLF001 -- the only way to the collectors
         collectors = list(registry._collector_to_names)  # noqa: SLF001
     if registry.get_target_info():

@@ -73,6 +73,7 @@ def serve(
     guard: Guard | None = None,
     headers: Mapping[str, str] | None = None,
     security: Security | None = None,
+    listener: socket.socket | None = None,
 ) -> "Server":
     """Serve *registry* on ``http://host:port/metrics`` from daemon threads; port 0 takes a free one.
 
@@ -88,24 +89,34 @@ def serve(
         guard: Given each request's headers, returns the `Page` that refuses it, or None.
         headers: Added to every answer.
         security: Makes connections TLS ones.
+        listener: Accept on this one instead of a new one: another process's, which serves the same.
 
     Raises:
         ServeError: When the address cannot be listened on.
     """
     site = Site(registry, pages or {}, on_error, select, guard, headers or {})
-    return Server(site, host, port, limits=limits or Limits(), security=security)
+    return Server(site, host, port, limits=limits or Limits(), security=security, listener=listener)
 
 
 class Server:
     """A running exposition server; made by `serve`."""
 
-    def __init__(self, site: Site, host: str, port: int, *, limits: Limits, security: Security | None = None) -> None:
+    def __init__(
+        self,
+        site: Site,
+        host: str,
+        port: int,
+        *,
+        limits: Limits,
+        security: Security | None = None,
+        listener: socket.socket | None = None,
+    ) -> None:
         self.site = site
         self.security = security
         self.limits = limits
-        self._listener = _listen(host, port)
+        self.listener = _listen(host, port) if listener is None else listener
         self.host = host
-        self.port: int = self._listener.getsockname()[1]
+        self.port: int = self.listener.getsockname()[1]
         self._lock = threading.Lock()
         self._connections: set[_Connection] = set()
         self._closed = threading.Event()
@@ -126,7 +137,7 @@ class Server:
         self._closed.set()
         self._waker.send(b"x")
         self._thread.join(timeout=5)
-        for end in (self._listener, self._waker, self._wakened):
+        for end in (self.listener, self._waker, self._wakened):
             end.close()
         with self._lock:
             connections = list(self._connections)
@@ -145,7 +156,7 @@ class Server:
 
     def close_inherited(self) -> None:
         """In a forked child: let go of the port, which would else stay taken when the parent has gone."""
-        for end in (self._listener, self._waker, self._wakened):
+        for end in (self.listener, self._waker, self._wakened):
             end.close()
         # A new one: the old one's lock may be held by a thread that does not exist here.
         self._closed = threading.Event()
@@ -157,12 +168,12 @@ class Server:
 
     def _accept_all(self) -> None:
         with selectors.DefaultSelector() as selector:
-            selector.register(self._listener, selectors.EVENT_READ)
+            selector.register(self.listener, selectors.EVENT_READ)
             selector.register(self._wakened, selectors.EVENT_READ)
             while not self._closed.is_set():
                 selector.select()
                 try:
-                    client, _ = self._listener.accept()
+                    client, _ = self.listener.accept()
                 except BlockingIOError:  # It has gone, or it was the waker.
                     continue
                 except OSError as error:

@@ -1,0 +1,178 @@
+"""What ``/metrics`` shows: this process, or, where there are more workers, all of them as one."""
+
+import socket
+import threading
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from prometheus_client.metrics_core import Metric
+from prometheus_client.samples import Exemplar
+from prometheus_client.values import ValueClass
+
+from llmvitals import catalogue
+from llmvitals._recording import Recorder
+from llmvitals._series import OwnMetric
+from llmvitals.exposition._encode import collectors_of
+from llmvitals.workers import _kin
+from llmvitals.workers._answer import Answers
+from llmvitals.workers._cells import CellReader
+from llmvitals.workers._group import Group, Member
+from llmvitals.workers._merge import Foreign, Numbers
+from llmvitals.workers._peers import Asking
+from llmvitals.workers._retained import Retained, last_said, reading
+
+
+class View:
+    """A collector of the whole service. Thread-safe; one scrape of it at a time."""
+
+    def __init__(self, recorder: Recorder) -> None:
+        self._recorder = recorder
+        self._shown: dict[str, OwnMetric] = {}
+        self._group: Group | None = None
+
+    def show(self, group: Group, answers: Answers, *, remember: bool) -> None:
+        """Show all workers of *group* from now on. With *remember*, what this process shows is kept for a successor."""
+        self._answers = answers
+        self._remember = remember
+        self._asking = Asking(group.path)
+        self._retained = Retained(group.path, self._recorder.fault)
+        self._readers: dict[str, CellReader] = {}
+        self._lock = threading.Lock()
+        self._group = group
+
+    def show_this(self) -> None:
+        """Show this process alone from now on."""
+        self._group = None
+
+    def collect(self) -> Iterable[Metric]:
+        for collector in self.collectors():
+            yield from collector.collect()
+
+    def collectors(self) -> Iterator[Any]:
+        """Give what makes up a scrape, part by part; an encoder reads our own families faster than by ``collect()``."""
+        group = self._group
+        if group is None:
+            yield from collectors_of(self._recorder.registry)
+            return
+        with self._lock:
+            parts: list[Any] = []
+            # Whatever fails here, this process can still be shown.
+            with self._recorder.guard("workers"):
+                parts = self._of_all(group)
+            yield from parts or collectors_of(self._recorder.registry)
+
+    def fold(self, *, least: int) -> None:
+        """Put the numbers of the dead into the file for them, if there are at least so many."""
+        group = self._group
+        if group is None or sum(not member.alive for member in group.members()) < least:
+            return
+        with group.lock():
+            self._bury([member for member in group.members() if not member.alive])
+
+    def listener(self) -> socket.socket | None:
+        """Return the socket on which another worker accepts scrapes; None when nobody does."""
+        group = self._group
+        if group is None:
+            return None
+        return self._asking.listener(
+            member.name for member in group.members() if member.alive and member.name != group.name
+        )
+
+    def _of_all(self, group: Group) -> list[Any]:
+        """Return the parts of a scrape of all workers; none when this one has always been alone."""
+        in_files = ValueClass._multiprocess  # noqa: SLF001 -- no public way to know
+        if group.is_alone and not in_files:
+            if self._remember:
+                self._answers.answer()
+            return []
+        own: dict[str, Any] = {}
+        said, hung = self._asking.numbers(
+            [member.name for member in group.members() if member.alive and member.name != group.name],
+            lambda: own.update(self._answers.answer()),
+        )
+        said[group.name] = own
+        numbers, living, dead_foreign = self._read(group)
+        foreign = Foreign()
+        many = group.is_of_many(len(living))
+        for member in living:
+            answer = said.get(member.name)
+            if answer is None:
+                answer = last_said(group.path, member.name, self._recorder.fault)
+                if member.name in hung:
+                    self._recorder.fault(
+                        "workers",
+                        TimeoutError(f"worker {member.slot} (pid {member.pid}) did not answer in time"),
+                        "what it showed last is shown",
+                    )
+            with self._recorder.guard("workers"):
+                foreign.add(answer.get("foreign", []), str(member.slot) if many else None)
+        foreign.add_dead(dead_foreign)
+        if many:
+            self._count_workers(numbers, living, said)
+        parts: list[Any] = [*self._own(numbers, [said[member.name] for member in living if member.name in said])]
+        if in_files:
+            from prometheus_client.multiprocess import MultiProcessCollector  # noqa: PLC0415 -- most have none
+
+            parts.append(MultiProcessCollector(None))  # type: ignore[no-untyped-call]  # untyped there
+        return [*parts, foreign]
+
+    def _read(self, group: Group) -> tuple[Numbers, list[Member], list[Any]]:
+        """Return the numbers of all workers, dead ones included; who lives; and what the dead showed besides."""
+        numbers = Numbers(self._recorder.fault)
+        fault = self._recorder.fault
+        with group.lock():
+            present = group.members()
+            living = [member for member in present if member.alive]
+            left = self._bury([member for member in present if not member.alive])
+            own, foreign = self._retained.read()
+            for member in living:
+                reader = self._readers.setdefault(member.name, CellReader())
+                numbers.add(reading(group.path, member.name, fault, reader)[0])
+            for series, said in left:
+                numbers.add_dead(series)
+                foreign = [*foreign, *said]
+            numbers.add_dead(own)
+        self._readers = {member.name: self._readers[member.name] for member in living}
+        return numbers, living, foreign
+
+    def _bury(self, dead: list[Member]) -> list[Any]:
+        """Fold the dead; return what they left where that cannot be written."""
+        try:
+            self._retained.fold([member.name for member in dead])
+        except OSError as error:
+            self._recorder.fault("workers", error, "files of dead workers stay where they are")
+            folded = self._retained.folded
+            return [self._retained.reading(member.name) for member in dead if member.name not in folded]
+        if ValueClass._multiprocess:  # noqa: SLF001 -- no public way to know
+            from prometheus_client.multiprocess import mark_process_dead  # noqa: PLC0415 -- most have none
+
+            for member in dead:
+                if not _kin.started_at(member.pid):
+                    with self._recorder.guard("workers"):
+                        mark_process_dead(member.pid)  # type: ignore[no-untyped-call]  # untyped there
+        return []
+
+    def _count_workers(self, numbers: Numbers, living: list[Member], said: dict[str, Any]) -> None:
+        resident = catalogue.WORKER_RESIDENT_MEMORY
+        numbers.add([(catalogue.WORKERS, (), [float(len(living))])])
+        numbers.add(
+            (resident, (str(member.slot),), [float(said[member.name].get("resident_bytes", 0))])
+            for member in living
+            if member.name in said
+        )
+
+    def _own(self, numbers: Numbers, said: list[dict[str, Any]]) -> list[OwnMetric]:
+        for name, family in numbers.families.items():
+            shown = self._shown.get(name)
+            if shown is None or shown.family is not family:
+                shown = self._shown[name] = OwnMetric(family, None)
+            shown.show(numbers.cells[name])
+        parts = [self._shown[name] for name in numbers.families]
+        with self._recorder.guard("workers"):
+            for answer in said:
+                for name, texts, exemplars in answer.get("exemplars", ()):
+                    if name in numbers.families:
+                        self._shown[name].exemplify(
+                            tuple(texts), {int(at): Exemplar(*exemplar) for at, exemplar in exemplars.items()}
+                        )
+        return parts
