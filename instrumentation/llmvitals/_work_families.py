@@ -27,29 +27,43 @@ MODULE_OVERDUE = Family(
     ("module",),
 )
 MODULE_TIMEOUT = Family(
-    "llmvitals_module_timeout_seconds", "gauge", "The time that a background module is given.", ("module",)
+    "llmvitals_module_timeout_seconds",
+    "gauge",
+    "The time that a background module is given.",
+    ("module",),
+    across="max",
 )
 MODULE_LAST_SUCCESS = Family(
     "llmvitals_module_last_success_timestamp_seconds",
     "gauge",
     "When a background module last ended well, in unix seconds; absent before.",
     ("module",),
+    across="max",
 )
 
 # --- The start --------------------------------------------------------------------------------------------------------
 
 STARTUP_PHASE_DURATION = Family(
-    "llmvitals_startup_phase_duration_seconds", "gauge", "Duration of a phase of the start.", ("phase",)
+    "llmvitals_startup_phase_duration_seconds", "gauge", "Duration of a phase of the start.", ("phase",), across="max"
 )
 STARTUP_FAILURES = Family(
     "llmvitals_startup_phase_failures_total", "counter", "Phases of the start that failed.", ("phase", "error_type")
 )
 STARTUP_PROGRESS = Family(
-    "llmvitals_startup_progress_ratio", "gauge", "Share of the start's phases that are done; 1 when it is ready."
+    "llmvitals_startup_progress_ratio",
+    "gauge",
+    "Share of the start's phases that are done; 1 when it is ready.",
+    across="min",
+)
+STARTUP_COMPLETE = Family(
+    "llmvitals_startup_complete", "gauge", "1 once the application has said that it is ready.", across="min"
 )
 STARTUP_COMPLETE = Family("llmvitals_startup_complete", "gauge", "1 once the application has said that it is ready.")
 STARTUP_DURATION = Family(
-    "llmvitals_startup_duration_seconds", "gauge", "Duration of the whole start; absent until it is ready."
+    "llmvitals_startup_duration_seconds",
+    "gauge",
+    "Duration of the whole start; absent until it is ready.",
+    across="max",
 )
 LAZY_LOAD_DURATION = Family(
     "llmvitals_lazy_load_duration_seconds",
@@ -77,7 +91,9 @@ VOICE_QUALITY = Family(
 VOICE_DURATION = Family(
     "llmvitals_voice_turn_duration_seconds", "histogram", "Duration of a voice's turn.", ("voice",), OPERATION_BUCKETS
 )
-VOICE_TARGET = Family("llmvitals_voice_target_ratio", "gauge", "The share of turns that should succeed.", ("voice",))
+VOICE_TARGET = Family(
+    "llmvitals_voice_target_ratio", "gauge", "The share of turns that should succeed.", ("voice",), across="max"
+)
 
 # --- Limits -----------------------------------------------------------------------------------------------------------
 
@@ -87,12 +103,23 @@ LIMIT_REMAINING = Family(
     "llmvitals_limit_remaining",
     "gauge",
     "What is left of a limit (requests, tokens, ...), as last told; all of it, once its reset has passed.",
+    across="min",
+)
+LIMIT_MAXIMUM = Family(
+    "llmvitals_limit_maximum", "gauge", "What a limit grants between two resets.", _LIMIT, across="max"
+)
+LIMIT_HEADROOM = Family(
+    "llmvitals_limit_headroom_ratio", "gauge", "The share of a limit that is left.", _LIMIT, across="min"
     _LIMIT,
 )
 LIMIT_MAXIMUM = Family("llmvitals_limit_maximum", "gauge", "What a limit grants between two resets.", _LIMIT)
 LIMIT_HEADROOM = Family("llmvitals_limit_headroom_ratio", "gauge", "The share of a limit that is left.", _LIMIT)
 LIMIT_RESET = Family(
-    "llmvitals_limit_reset_timestamp_seconds", "gauge", "When all of a limit is there again, in unix seconds.", _LIMIT
+    "llmvitals_limit_reset_timestamp_seconds",
+    "gauge",
+    "When all of a limit is there again, in unix seconds.",
+    _LIMIT,
+    across="max",
 )
 LIMIT_REJECTED = Family("llmvitals_limit_rejected_total", "counter", "What was turned away because of a limit.", _LIMIT)
 LIMIT_QUEUED = Family("llmvitals_limit_queued", "gauge", "What waits for its turn because of a limit.", ("limiter",))
@@ -117,6 +144,7 @@ MEMORY_OPERATION_DURATION = Family(
 )
 MEMORY_SEARCH_TARGET = Family(
     "llmvitals_semantic_memory_search_target_seconds",
+    across="max",
     "gauge",
     "The duration that a search should stay within.",
     _MEMORY,
@@ -148,9 +176,15 @@ MEMORY_BATCH_SIZE = Family(
     _MEMORY,
     tuple(float(2**n) for n in range(11)),
 )
-MEMORY_DOCUMENTS = Family("llmvitals_semantic_memory_documents", "gauge", "Documents in a semantic memory.", _MEMORY)
+MEMORY_DOCUMENTS = Family(
+    "llmvitals_semantic_memory_documents", "gauge", "Documents in a semantic memory.", _MEMORY, across="max"
+)
 MEMORY_MAX_DOCUMENTS = Family(
-    "llmvitals_semantic_memory_max_documents", "gauge", "Documents that a semantic memory may hold.", _MEMORY
+    "llmvitals_semantic_memory_max_documents",
+    "gauge",
+    "Documents that a semantic memory may hold.",
+    _MEMORY,
+    across="max",
 )
 
 # --- Caches, pools, batches: more than `catalogue` has ----------------------------------------------------------------
@@ -168,7 +202,7 @@ POOL_CLOSED = Family(
     "Objects that a pool has done away with: idle for too long, broken, or closed with the pool.",
     ("pool", "reason"),
 )
-BATCH_MAX_ITEMS = Family("llmvitals_batch_max_items", "gauge", "Items that make a batch now.", ("queue",))
+BATCH_MAX_ITEMS = Family("llmvitals_batch_max_items", "gauge", "Items that make a batch now.", ("queue",), across="max")
 
 # --- Clean-ups --------------------------------------------------------------------------------------------------------
 
@@ -187,12 +221,14 @@ CLEANUP_LAST_RUN = Family(
     ("cleanup",),
 )
 CLEANUP_INTERVAL = Family(
-    "llmvitals_cleanup_interval_seconds", "gauge", "Time between two runs of a clean-up.", ("cleanup",)
+    "llmvitals_cleanup_interval_seconds", "gauge", "Time between two runs of a clean-up.", ("cleanup",), across="max"
 )
 
 # --- The end ----------------------------------------------------------------------------------------------------------
 
-SHUTDOWN_IN_PROGRESS = Family("llmvitals_shutdown_in_progress", "gauge", "1 while the application shuts down.")
+SHUTDOWN_IN_PROGRESS = Family(
+    "llmvitals_shutdown_in_progress", "gauge", "1 while the application shuts down.", across="max"
+)
 SHUTDOWN_RESOURCES = Family(
     "llmvitals_shutdown_resources",
     "gauge",
@@ -201,6 +237,7 @@ SHUTDOWN_RESOURCES = Family(
 )
 SHUTDOWN_TASKS = Family(
     "llmvitals_shutdown_tasks",
+    across="max",
     "gauge",
     "Background tasks: pending now, and at the end finished, cancelled, or left because they heeded nothing.",
     ("state",),
@@ -213,7 +250,7 @@ SHUTDOWN_CLOSE_DURATION = Family(
     OPERATION_BUCKETS,
 )
 SHUTDOWN_DURATION = Family(
-    "llmvitals_shutdown_duration_seconds", "gauge", "Duration of the whole shutdown; absent before it."
+    "llmvitals_shutdown_duration_seconds", "gauge", "Duration of the whole shutdown; absent before it.", across="max"
 )
 
 # --- History ----------------------------------------------------------------------------------------------------------

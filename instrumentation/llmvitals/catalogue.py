@@ -114,6 +114,7 @@ BREAKER_STATE = Family(
     "gauge",
     "1 for the state that the breaker is in (closed, open, half_open), 0 for the others.",
     ("name", "state"),
+    across="max",
 )
 BREAKER_TRANSITIONS = Family(
     "llmvitals_circuit_breaker_transitions_total", "counter", "Changes of a breaker's state.", ("name", "to_state")
@@ -172,7 +173,11 @@ OPERATIONS_IN_FLIGHT = Family(
     "llmvitals_operations_in_flight", "gauge", "Operations that have started and not ended.", ("operation",)
 )
 OPERATION_TARGET = Family(
-    "llmvitals_operation_target_seconds", "gauge", "The duration that an operation should stay within.", ("operation",)
+    "llmvitals_operation_target_seconds",
+    "gauge",
+    "The duration that an operation should stay within.",
+    ("operation",),
+    across="max",
 )
 
 # --- Pools, batches, health, database ---------------------------------------------------------------------------------
@@ -209,7 +214,11 @@ BATCH_FLUSHES = Family(
 BATCH_ITEMS = Family("llmvitals_batch_items_total", "counter", "Items put in a batch queue.", ("queue", "priority"))
 
 HEALTH_STATUS = Family(
-    "llmvitals_health_check_status", "gauge", "1 when the last run of a health check passed, else 0.", ("check",)
+    "llmvitals_health_check_status",
+    "gauge",
+    "1 when the last run of a health check passed, else 0.",
+    ("check",),
+    across="min",
 )
 HEALTH_DURATION = Family(
     "llmvitals_health_check_duration_seconds", "histogram", "Duration of a health check.", ("check",), _HEALTH_BUCKETS
@@ -271,7 +280,10 @@ MEMORY_BASELINE = Family(
 )
 MEMORY_PEAK = Family("llmvitals_memory_peak_bytes", "gauge", "Highest resident memory seen.")
 MEMORY_RATIO = Family(
-    "llmvitals_memory_baseline_ratio", "gauge", "Resident memory over the baseline; absent until there is one."
+    "llmvitals_memory_baseline_ratio",
+    "gauge",
+    "Resident memory over the baseline; absent until there is one.",
+    across="max",
 )
 MEMORY_GROWTH = Family(
     "llmvitals_memory_growth_bytes_per_second", "gauge", "Growth of resident memory over the last window."
@@ -291,7 +303,7 @@ LOOP_TASKS = Family("llmvitals_asyncio_tasks", "gauge", "Tasks of an event loop 
 
 # --- llmvitals itself -------------------------------------------------------------------------------------------------
 
-BUILD_INFO = Family("llmvitals_build_info", "gauge", "1, with the version of llmvitals.", ("version",))
+BUILD_INFO = Family("llmvitals_build_info", "gauge", "1, with the version of llmvitals.", ("version",), across="max")
 INSTRUMENTATION_ERRORS = Family(
     "llmvitals_instrumentation_errors_total",
     "counter",
@@ -305,20 +317,26 @@ LABEL_VALUES_DROPPED = Family(
     ("metric",),
 )
 AGENT_INFO = Family(
-    "llmvitals_agent_info", "gauge", "1, with the identity of this process's agent.", ("agent_id", "boot_id", "service")
+    "llmvitals_agent_info",
+    "gauge",
+    "1, with the identity of this process's agent.",
+    ("agent_id", "boot_id", "service"),
+    across="max",
 )
-AGENT_CONNECTED = Family("llmvitals_agent_connected", "gauge", "1 while the agent reaches the remediation service.")
+AGENT_CONNECTED = Family(
+    "llmvitals_agent_connected", "gauge", "1 while the agent reaches the remediation service.", across="max"
+)
 AGENT_COMMANDS = Family(
     "llmvitals_agent_commands_total",
     "counter",
     "Commands that reached the agent: done, failed, refused, or repeated and answered from memory.",
     ("verb", "outcome"),
 )
-TUNABLE_VALUE = Family("llmvitals_tunable_value", "gauge", "Value of a numeric tunable.", ("tunable",))
+TUNABLE_VALUE = Family("llmvitals_tunable_value", "gauge", "Value of a numeric tunable.", ("tunable",), across="max")
 TUNABLE_LEASES = Family(
     "llmvitals_tunable_leases", "gauge", "Changes of tunables that will be put back unless confirmed."
 )
-PROFILE_ACTIVE = Family("llmvitals_profile_active", "gauge", "1 for the profile in force.", ("profile",))
+PROFILE_ACTIVE = Family("llmvitals_profile_active", "gauge", "1 for the profile in force.", ("profile",), across="max")
 WORKERS = Family("llmvitals_workers", "gauge", "Living workers of the service; absent where it has one process.")
 WORKER_RESIDENT_MEMORY = Family(
     "llmvitals_worker_resident_memory_bytes",
@@ -333,9 +351,11 @@ _OURS = tuple(value for value in list(globals().values()) if isinstance(value, F
 _RUNTIME = (
     Family("process_virtual_memory_bytes", "gauge", "Virtual memory size in bytes."),
     Family("process_resident_memory_bytes", "gauge", "Resident memory size in bytes."),
-    Family("process_start_time_seconds", "gauge", "Start time of the process since unix epoch in seconds."),
+    Family(
+        "process_start_time_seconds", "gauge", "Start time of the process since unix epoch in seconds.", across="min"
+    ),
     Family("process_cpu_seconds_total", "counter", "Total user and system CPU time spent in seconds."),
-    Family("process_max_fds", "gauge", "Maximum number of open file descriptors."),
+    Family("process_max_fds", "gauge", "Maximum number of open file descriptors.", across="max"),
     Family("process_open_fds", "gauge", "Number of open file descriptors."),
     Family("python_gc_objects_collected_total", "counter", "Objects collected during gc", ("generation",)),
     Family(
@@ -347,6 +367,7 @@ _RUNTIME = (
         "gauge",
         "Python platform information",
         ("version", "implementation", "major", "minor", "patchlevel"),
+        across="max",
     ),
 )
 
