@@ -58,7 +58,6 @@ STARTUP_PROGRESS = Family(
 STARTUP_COMPLETE = Family(
     "llmvitals_startup_complete", "gauge", "1 once the application has said that it is ready.", across="min"
 )
-STARTUP_COMPLETE = Family("llmvitals_startup_complete", "gauge", "1 once the application has said that it is ready.")
 STARTUP_DURATION = Family(
     "llmvitals_startup_duration_seconds",
     "gauge",
@@ -112,8 +111,6 @@ LIMIT_HEADROOM = Family(
     "llmvitals_limit_headroom_ratio", "gauge", "The share of a limit that is left.", _LIMIT, across="min"
     _LIMIT,
 )
-LIMIT_MAXIMUM = Family("llmvitals_limit_maximum", "gauge", "What a limit grants between two resets.", _LIMIT)
-LIMIT_HEADROOM = Family("llmvitals_limit_headroom_ratio", "gauge", "The share of a limit that is left.", _LIMIT)
 LIMIT_RESET = Family(
     "llmvitals_limit_reset_timestamp_seconds",
     "gauge",
