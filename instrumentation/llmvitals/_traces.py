@@ -15,7 +15,11 @@ def current_trace() -> Any:
     another trace; and whether a span is sampled is known from its start.
     """
     try:
-        context = modules[OPENTELEMETRY].get_current_span().get_span_context()
+        opentelemetry = modules[OPENTELEMETRY]
+        span = opentelemetry.get_current_span()
+        if span is opentelemetry.INVALID_SPAN:  # Imported by some library, mostly, and not in use.
+            return None
+        context = span.get_span_context()
         return context if context.trace_flags & 1 and context.is_valid else None
     except Exception:  # noqa: BLE001 -- half imported, or a span of any make: a number without example is as true
         return None

@@ -6,6 +6,8 @@ import sys
 from types import ModuleType, SimpleNamespace
 
 import pytest
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ALWAYS_ON
 from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags, use_span
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
@@ -86,6 +88,19 @@ def test_no_trace_no_exemplar(vitals, work):
     assert [] == traces(vitals, family)
 
 
+def test_the_sdks_own_spans_are_seen(vitals):
+    """Those of a tracer that samples, and not those of one that does not."""
+    sampling, dropping = (TracerProvider(sampler=sampler).get_tracer("test") for sampler in (ALWAYS_ON, ALWAYS_OFF))
+
+    with sampling.start_as_current_span("request") as running:
+        an_operation(vitals)
+        with dropping.start_as_current_span("unseen"):
+            a_call(vitals)
+
+    assert [f"{running.get_span_context().trace_id:032x}"] == traces(vitals, catalogue.OPERATION_DURATION)
+    assert [] == traces(vitals, catalogue.CALL_DURATION)
+
+
 def test_an_operation_has_the_trace_of_its_start(vitals):
     """Also when another one is current where it ends."""
     operation = vitals.operation("talker")
@@ -147,8 +162,8 @@ class Broken(ModuleType):
     [
         Broken(OPENTELEMETRY),
         None,
-        SimpleNamespace(get_current_span=lambda: None),
-        SimpleNamespace(get_current_span=lambda: SimpleNamespace(get_span_context=SimpleNamespace)),
+        SimpleNamespace(INVALID_SPAN=0, get_current_span=lambda: None),
+        SimpleNamespace(INVALID_SPAN=0, get_current_span=lambda: SimpleNamespace(get_span_context=SimpleNamespace)),
     ],
     ids=["raises", "blocked", "no span", "no flags"],
 )
