@@ -102,6 +102,7 @@ LIMIT_REMAINING = Family(
     "llmvitals_limit_remaining",
     "gauge",
     "What is left of a limit (requests, tokens, ...), as last told; all of it, once its reset has passed.",
+    _LIMIT,
     across="min",
 )
 LIMIT_MAXIMUM = Family(
@@ -109,7 +110,6 @@ LIMIT_MAXIMUM = Family(
 )
 LIMIT_HEADROOM = Family(
     "llmvitals_limit_headroom_ratio", "gauge", "The share of a limit that is left.", _LIMIT, across="min"
-    _LIMIT,
 )
 LIMIT_RESET = Family(
     "llmvitals_limit_reset_timestamp_seconds",
@@ -141,10 +141,10 @@ MEMORY_OPERATION_DURATION = Family(
 )
 MEMORY_SEARCH_TARGET = Family(
     "llmvitals_semantic_memory_search_target_seconds",
-    across="max",
     "gauge",
     "The duration that a search should stay within.",
     _MEMORY,
+    across="max",
 )
 MEMORY_RESULTS = Family(
     "llmvitals_semantic_memory_results",
@@ -216,6 +216,7 @@ CLEANUP_LAST_RUN = Family(
     "gauge",
     "When a clean-up last ended, well or not, in unix seconds; absent before.",
     ("cleanup",),
+    across="max",
 )
 CLEANUP_INTERVAL = Family(
     "llmvitals_cleanup_interval_seconds", "gauge", "Time between two runs of a clean-up.", ("cleanup",), across="max"
@@ -234,7 +235,6 @@ SHUTDOWN_RESOURCES = Family(
 )
 SHUTDOWN_TASKS = Family(
     "llmvitals_shutdown_tasks",
-    across="max",
     "gauge",
     "Background tasks: pending now, and at the end finished, cancelled, or left because they heeded nothing.",
     ("state",),
