@@ -122,4 +122,4 @@ packages:
 	@sh stack/packages.sh prometheus=prometheus promtool=prometheus \
 		prometheus-alertmanager=prometheus-alertmanager amtool=prometheus-alertmanager \
 		prometheus-node-exporter=prometheus-node-exporter prometheus-pushgateway=prometheus-pushgateway \
-		chromium=chromium node=nodejs npm=npm
+		chromium=chromium node=nodejs npm=npm redis-server=redis-server

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from llmvitals._shutdown import Shutdown, ShutdownReport
     from llmvitals._startup import Startup
     from llmvitals._steps import Step
+    from llmvitals._tiers import TieredCache
     from llmvitals._voice import Voice
     from llmvitals.agent import Bounds
 
@@ -49,6 +50,7 @@ _LATER = {
     "Shutdown": "_shutdown",
     "ShutdownReport": "_shutdown",
     "Startup": "_startup",
+    "TieredCache": "_tiers",
     "Step": "_steps",
     "Voice": "_voice",
     "settings": "_settings",
@@ -78,6 +80,7 @@ __all__ = [
     "ShutdownReport",
     "Startup",
     "Step",
+    "TieredCache",
     "Users",
     "Vitals",
     "Voice",

@@ -1,20 +1,19 @@
-import gc
-import sys
 import threading
 from collections.abc import Callable, Iterator, MutableMapping
-from itertools import islice
-from typing import Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from llmvitals import _work_families as families
 from llmvitals import catalogue
 from llmvitals._recording import Recorder
+from llmvitals._sizes import size_of_entries
+
+if TYPE_CHECKING:
+    from llmvitals._tiers import TieredCache
 
 Key = TypeVar("Key")
 Value = TypeVar("Value")
 
 _MISSING: Any = object()
-# More would make a scrape wait.
-_SIZED_ENTRIES = 20
 
 
 class Cache(MutableMapping[Key, Value]):
@@ -166,8 +165,7 @@ class Cache(MutableMapping[Key, Value]):
         if not self._entries or not self._lock.acquire(timeout=1.0):
             return 0.0
         try:
-            sizes = [_size(key) + _size(value) for key, value in islice(self._entries.items(), _SIZED_ENTRIES)]
-            return sum(sizes) / len(sizes) * len(self._entries)
+            return size_of_entries(self._entries)
         finally:
             self._lock.release()
 
@@ -185,19 +183,12 @@ def _entries_of(cache: Any) -> dict[Any, Any] | None:
     return entries if isinstance(entries, dict) else None
 
 
-def _size(thing: object) -> int:
-    """With what it directly refers to: an object's fields, a list's items."""
-    return sys.getsizeof(thing) + sum(
-        sys.getsizeof(part) for part in gc.get_referents(thing)[:20] if not isinstance(part, type)
-    )
-
-
 class Caches:
     """The caches that an application has named. Thread-safe."""
 
     def __init__(self, recorder: Recorder) -> None:
         self._recorder = recorder
-        self._caches: dict[str, Cache[Any, Any]] = {}
+        self._caches: dict[str, Cache[Any, Any] | TieredCache[Any]] = {}
         self._lock = threading.Lock()
 
     def wrap(self, name: str, cache: MutableMapping[Key, Value]) -> Cache[Key, Value]:
@@ -207,6 +198,16 @@ class Caches:
                 raise ValueError(f"cache {name!r} is registered already")
             view = self._caches[name] = Cache(self._recorder, name, cache)
         return view
+
+    def tiered(self, name: str, redis: Any, **settings: Any) -> "TieredCache[Any]":
+        """A cache of this process in front of *redis*. Raises ValueError for a name that is taken."""
+        from llmvitals._tiers import TieredCache  # noqa: PLC0415 -- most applications have no Redis
+
+        with self._lock:
+            if name in self._caches:
+                raise ValueError(f"cache {name!r} is registered already")
+            cache = self._caches[name] = TieredCache(self._recorder, name, redis, **settings)
+        return cache
 
     def expire(self) -> int:
         """Remove what has expired from them all; how many entries."""

@@ -1,17 +1,15 @@
 """What an application says of its own work and upkeep: each method hands over to the module that holds the idea."""
 
 import weakref
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from llmvitals._caches import Cache, Caches
 from llmvitals._history import History
+from llmvitals._kept import Kept
 from llmvitals._modules import Module, Modules
 from llmvitals._operations import Operation, Operations
-from llmvitals._pools import Pool, Pools
 from llmvitals._recording import Recorder
-from llmvitals._users import Users
 
 if TYPE_CHECKING:
     from llmvitals._batches import Batcher
@@ -19,19 +17,16 @@ if TYPE_CHECKING:
     from llmvitals._health import HealthCheck
     from llmvitals._limits import Limit, Limits
     from llmvitals._loop import LoopWatch
-    from llmvitals._object_pools import ObjectPool
     from llmvitals._semantic_memory import SemanticMemories, SemanticMemory
     from llmvitals._shutdown import Shutdown
     from llmvitals._startup import Startup
     from llmvitals._voice import Voice, Voices
     from llmvitals.agent import Reach
 
-Key = TypeVar("Key")
-Value = TypeVar("Value")
 Item = TypeVar("Item")
 
 
-class Work:
+class Work(Kept):
     """The half of `llmvitals.Vitals` that is about the application's own work. An application uses any of it, or none.
 
     What is made here records; what hangs or fails in it is the application's own, and is shown.
@@ -45,16 +40,10 @@ class Work:
         from llmvitals._health import HealthChecks
         from llmvitals._loop import LoopWatches
 
-        self.recorder = recorder
+        super().__init__(recorder, reach=reach, history=History(recorder, threads=threads))
         self._threads = threads
-        self._reach = reach
-        self._history = History(recorder, threads=threads)
         self._operations = Operations(recorder, tell=self._history.record)
         self._modules = Modules(recorder)
-        self._caches = reach.caches = Caches(recorder)
-        self._pools = Pools(recorder)
-        reach.idle_closers = self._pools.idle_closers
-        self._users: Users[Any] | None = None
         self._health_checks = HealthChecks(recorder, tell=self._history.record)
         self._loops = LoopWatches(recorder)
         self._batchers: weakref.WeakSet[Batcher[Any]] = weakref.WeakSet()
@@ -110,17 +99,6 @@ class Work:
             self._voices = Voices(self.recorder)
         return self._voices.voice(name, target=target)
 
-    def cache(self, name: str, cache: MutableMapping[Key, Value]) -> Cache[Key, Value]:
-        """The *cache* (cachetools or any mapping), counted and thread-safe; use what this returns; see `Cache`.
-
-        Remediation may empty it (`drop_caches`). Raises ValueError for a name that is taken.
-
-        ```python
-        responses = vitals.cache("responses", cachetools.TTLCache(1000, ttl=300))
-        ```
-        """
-        return self._caches.wrap(name, cache)
-
     def semantic_memory(
         self,
         name: str,
@@ -150,60 +128,6 @@ class Work:
             least_similarity=least_similarity,
             target_seconds=target_seconds,
         )
-
-    def users(
-        self,
-        *,
-        max_active: int = 10,
-        idle_seconds: float = 86_400,
-        enforce: bool = True,
-        on_evict: Callable[[str, Any], object] | None = None,
-    ) -> Users[Any]:
-        """The registry of user profiles, one in an application; see `Users`.
-
-        No more than *max_active* are wanted; one nobody asked for in *idle_seconds* is idle. With *enforce* a new one
-        drives out those over the limit; without, remediation may (`evict_users`). Raises ValueError for a *max_active*
-        below 1 or an *idle_seconds* not above 0.
-        """
-        users: Users[Any] = Users(
-            self.recorder, max_active=max_active, idle_seconds=idle_seconds, enforce=enforce, on_evict=on_evict
-        )
-        self._users = self._reach.users = users
-        return users
-
-    def pool(self, name: str, *, max_size: int, close_idle: Callable[[], int | None] | None = None) -> Pool:
-        """What is known of a pool that the application keeps: connections in use, idle and waited for; see `Pool`.
-
-        It limits nothing. *close_idle* closes the idle ones and says how many, for `close_idle_connections`. Raises
-        ValueError for a name that is taken or a *max_size* below 1.
-        """
-        return self._pools.pool(name, max_size=max_size, close_idle=close_idle)
-
-    def object_pool(
-        self,
-        name: str,
-        make: Callable[[], Value],
-        *,
-        max_size: int = 100,
-        close: Callable[[Value], object] | None = None,
-        idle_seconds: float = 300.0,
-    ) -> "ObjectPool[Value]":
-        """A pool that keeps what *make* makes, at most *max_size*, and lends it; see `ObjectPool`.
-
-        Those idle for *idle_seconds* are closed by `cleanup("idle_connections")` or `close_idle`. Raises ValueError for
-        a name that is taken, or a limit that is none.
-
-        ```python
-        readers = vitals.object_pool("readers", open_database, max_size=4, close=Database.close)
-        with readers.take() as database: ...
-        ```
-        """
-        from llmvitals._object_pools import ObjectPool
-
-        made: list[ObjectPool[Value]] = []
-        pool = self._pools.pool(name, max_size=max_size, close_idle=lambda: sum(each.close_idle() for each in made))
-        made.append(ObjectPool(self.recorder, pool, make, close=close, idle_seconds=idle_seconds))
-        return made[0]
 
     def batcher(
         self,

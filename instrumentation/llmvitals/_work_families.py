@@ -192,6 +192,25 @@ CACHE_BYTES = Family(
     "Size of a cache's keys and values, with what they directly refer to, estimated from 20 of them.",
     ("cache",),
 )
+CACHE_TIER_REQUESTS = Family(
+    "llmvitals_cache_tier_requests_total",
+    "counter",
+    "Look-ups in one tier (local, redis) of a cache that has several: hit, miss or error.",
+    ("cache", "tier", "result"),
+)
+CACHE_TIER_UP = Family(
+    "llmvitals_cache_tier_up",
+    "gauge",
+    "1 while a tier of a cache answers, 0 while it is done without.",
+    ("cache", "tier"),
+    across="min",
+)
+CACHE_FALLBACKS = Family(
+    "llmvitals_cache_fallbacks_total",
+    "counter",
+    "Times a cache did without Redis: error, timeout, away (not asked), busy (too many ask already).",
+    ("cache", "reason"),
+)
 POOL_CREATED = Family("llmvitals_pool_created_total", "counter", "Objects that a pool has made.", ("pool",))
 POOL_CLOSED = Family(
     "llmvitals_pool_closed_total",
