@@ -14,6 +14,7 @@ from llmvitals import catalogue
 from llmvitals._recording import Recorder, error_type, observe_counted
 from llmvitals._replies import count, details, field
 from llmvitals._streams import relay_async, watch_stream
+from llmvitals._together import observe_three
 from llmvitals._traces import OPENTELEMETRY, current_trace, exemplify
 from llmvitals._watch import Watch, end_reason
 
@@ -324,13 +325,17 @@ class Call:
             children = recorder.kept[base, ended, tokens_in is None, tokens_out is None]
         except Exception:  # noqa: BLE001 -- new ones mostly; else a label whose own __hash__ or __eq__ raises
             children = self._children(base, ended)
-        children[0].observe(now - self._started)
+        observe_all = children[-2]
+        if observe_all is not None and type(tokens_in) is int and type(tokens_out) is int:
+            observe_all(now - self._started, tokens_in, tokens_out)
+        else:
+            children[0].observe(now - self._started)
+            if tokens_in is not None:
+                children[1].observe(tokens_in)
+            if tokens_out is not None:
+                children[-3].observe(tokens_out)
         if self._trace is not None:
             exemplify(children[0], now - self._started, self._trace)
-        if tokens_in is not None:
-            children[1].observe(tokens_in)
-        if tokens_out is not None:
-            children[-2].observe(tokens_out)
         if tokens_in is None and tokens_out is None and error is None and self.operation != "retrieval":
             streamed = "false" if times is None else "true"
             recorder.child(catalogue.USAGE_MISSING, self.provider, self.model, streamed).inc()
@@ -340,7 +345,7 @@ class Call:
             read(tokens_in, tokens_out, self._details)
 
     def _children(self, base: tuple[str, ...], ended: str) -> tuple[Any, ...]:
-        """The series of a call that ended so: of its duration, its tokens; and last, who else reads its usage."""
+        """The series of a call that ended so: of its duration, its tokens; then all at once, and who else is told."""
         wanted = [(catalogue.CALL_DURATION, (*base, ended))]
         if self._input_tokens is not None:
             wanted.append((catalogue.TOKEN_USAGE, (*base, "input")))
@@ -348,7 +353,8 @@ class Call:
             wanted.append((catalogue.TOKEN_USAGE, (*base, "output")))
         key = (base, ended, self._input_tokens is None, self._output_tokens is None)
         makers = self._recorder.usage_readers if len(wanted) > 1 else ()
-        return self._recorder.keep(key, *wanted, more=(tuple(make(base) for make in makers),))
+        readers = tuple(make(base) for make in makers)
+        return self._recorder.keep(key, *wanted, more=lambda *children: (observe_three(children), readers))
 
     def _record_stream(
         self, base: tuple[str, ...], error: BaseException | None, reason: str | None, times: "Watch.Times"

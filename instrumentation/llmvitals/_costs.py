@@ -9,7 +9,8 @@ from llmvitals import _genai_families as families
 from llmvitals._family import Family
 from llmvitals._prices import Price, Prices
 from llmvitals._recording import Recorder, UsageReader, label_text
-from llmvitals._series import CounterSeries, inc_both
+from llmvitals._series import CounterSeries
+from llmvitals._together import inc_both
 
 # Beyond this many combinations of provider and models, the look-ups begin anew.
 _KNOWN = 1000

@@ -83,14 +83,20 @@ class Recorder:
             return self._admit_or_nowhere(family, values)
 
     def keep(
-        self, key: tuple[Any, ...], *wanted: tuple[Family, tuple[str, ...]], more: tuple[Any, ...] = ()
+        self,
+        key: tuple[Any, ...],
+        *wanted: tuple[Family, tuple[str, ...]],
+        more: Callable[..., tuple[Any, ...]] | None = None,
     ) -> tuple[Any, ...]:
-        """Return the series of all *wanted* families and label values, and *more*; keep them in ``kept`` under *key*.
+        """Return the series of all *wanted* families and label values, and what *more* makes of them; keep all that in
+        ``kept`` under *key*.
 
         A hot path finds them there by one look, and must ask again when it does not: none is kept that is over the cap,
         because each recording into ``other`` is told.
         """
-        children = (*(self.child(family, *texts) for family, texts in wanted), *more)
+        children = tuple(self.child(family, *texts) for family, texts in wanted)
+        if more is not None:
+            children += more(*children)
         with self.guard("registry"), LOCK:
             admitted = [self._series[family.name].children.get(texts) for family, texts in wanted]
             if len(self.kept) < self._label_sets and all(map(operator.is_, admitted, children)):

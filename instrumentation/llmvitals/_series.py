@@ -101,21 +101,6 @@ class CounterSeries:
         self._cells = cells
 
 
-def inc_both(
-    first: CounterSeries, per_first: float, second: CounterSeries, per_second: float
-) -> Callable[[float, float], None]:
-    """Make what moves two counters at once, for little more than one: most of an ``inc`` is its lock and its call."""
-
-    def inc(amount: float, other: float) -> None:
-        if amount < 0 or other < 0:
-            raise ValueError(f"counters cannot be moved by {amount} and {other}: they only go up")
-        with LOCK:
-            first._cells[0] += amount * per_first  # noqa: SLF001 -- of this module
-            second._cells[0] += other * per_second  # noqa: SLF001
-
-    return inc
-
-
 class GaugeSeries:
     __slots__ = ("_cells", "_function", "_is_set")
 

@@ -271,3 +271,25 @@ def test_what_goes_into_a_decorated_async_generator_reaches_it(vitals, call):
 
     assert [True] == closed
     assert 1 == vitals.value("llmvitals_stream_ends_total", reason="cancelled")
+
+
+@pytest.mark.parametrize("tokens", [True, 7.0, 7])
+def test_tokens_may_be_any_number(vitals, call, tokens):
+    """Each by its value, as one of a pair or alone."""
+    with call:
+        call.usage(input_tokens=tokens, output_tokens=5)
+    with call:
+        call.usage(input_tokens=tokens)
+
+    assert 2 * tokens == vitals.value("gen_ai_client_token_usage_sum", gen_ai_token_type="input")
+    assert 5 == vitals.value("gen_ai_client_token_usage_sum", gen_ai_token_type="output")
+    assert 2 == count(vitals)
+
+
+def test_tokens_that_are_no_number_cost_only_themselves(vitals, call):
+    """The call is counted, and so is the fault."""
+    with call:
+        call.usage(input_tokens="seven", output_tokens=5)
+
+    assert 1 == count(vitals)
+    assert 1 == vitals.value("llmvitals_instrumentation_errors_total", component="calls")
