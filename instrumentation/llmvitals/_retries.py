@@ -49,22 +49,32 @@ class Retries:
         asynchronous = inspect.iscoroutinefunction(question) or inspect.iscoroutinefunction(type(question).__call__)
         return (_ObservedAsync if asynchronous else _ObservedSync)(self._recorder, question, listener)
 
+    def attempted(self, outcome: str) -> None:
+        """Count an attempt that ended as `success`, or as `fatal`: not to be retried."""
+        self._recorder.child(catalogue.ATTEMPTS, self.name, outcome).inc()
+
+    def scheduled(self, cause: str, number: int, seconds: float) -> None:
+        """Count an attempt that ended with *cause*, and the retry of this *number* that follows after the wait."""
+        self.attempted("retryable")
+        self._recorder.child(catalogue.RETRIES, self.name, cause, str(number) if number < 3 else "3+").inc()
+        self._recorder.child(catalogue.RETRY_WAIT, self.name).observe(seconds)
+
+    def exhausted(self, cause: str) -> None:
+        """Count an attempt that ended with *cause* and would have been retried, had it not been the last."""
+        self.attempted("retryable")
+        self._recorder.child(catalogue.RETRIES_EXHAUSTED, self.name, cause).inc()
+
     def _after_retry_question(self, state: Any, retry: bool) -> None:
         if not retry:
-            outcome = "fatal" if state.outcome.failed else "success"
-            self._recorder.child(catalogue.ATTEMPTS, self.name, outcome).inc()
+            self.attempted("fatal" if state.outcome.failed else "success")
 
     def _after_stop_question(self, state: Any, stop: bool) -> None:
         """Asked only about an attempt that tenacity wants to repeat."""
-        recorder, name = self._recorder, self.name
         cause = error_type(state.outcome.exception()) if state.outcome.failed else "result"
-        recorder.child(catalogue.ATTEMPTS, name, "retryable").inc()
         if stop:
-            recorder.child(catalogue.RETRIES_EXHAUSTED, name, cause).inc()
-            return
-        number = state.attempt_number
-        recorder.child(catalogue.RETRIES, name, cause, str(number) if number < 3 else "3+").inc()
-        recorder.child(catalogue.RETRY_WAIT, name).observe(float(state.upcoming_sleep))
+            self.exhausted(cause)
+        else:
+            self.scheduled(cause, state.attempt_number, float(state.upcoming_sleep))
 
 
 def _refused(state: Any) -> bool:

@@ -7,16 +7,18 @@ OpenTelemetry wants it; the API tells them apart.
 import functools
 import weakref
 from collections.abc import Callable
-from operator import attrgetter
 from typing import Any
 
 import anthropic
+from anthropic import _base_client, _response
 from anthropic.lib.streaming import _beta_messages, _messages
 from anthropic.resources import beta, messages
 
 from llmvitals._calls import Call
-from llmvitals.integrations._llm import EventWatch, Sdk, Seen, watch_sdk_stream, wrap
+from llmvitals._replies import count, field
+from llmvitals.integrations._llm import EventWatch, wrap
 from llmvitals.integrations._session import Session
+from llmvitals.integrations._stainless import Kinds, Reading, Sdk, Seen
 
 _RESOURCES = (
     messages.Messages,
@@ -30,6 +32,14 @@ _MANAGERS = (
     (_beta_messages.BetaMessageStreamManager, "__enter__"),
     (_beta_messages.BetaAsyncMessageStreamManager, "__aenter__"),
 )
+_KINDS = Kinds(
+    streams=(anthropic.Stream, anthropic.AsyncStream),
+    responses=(_response.BaseAPIResponse,),
+    client=_base_client.BaseClient,
+    error=anthropic.APIError,
+    connection_error=anthropic.APIConnectionError,
+    operations={"/messages": "chat"},
+)
 _REASONING = ("thinking_delta", "signature_delta")
 _BLOCKS = ("text", "thinking", "redacted_thinking")
 _INPUT = ("input_tokens", "cache_read_input_tokens", "cache_creation_input_tokens")
@@ -39,14 +49,13 @@ def install(session: Session) -> None:
     # `stream` only makes a manager: the request is sent when that is entered, and by then its model is out of sight.
     opened: weakref.WeakKeyDictionary[Any, tuple[Any, object]] = weakref.WeakKeyDictionary()
 
-    sdk = Sdk(session, seen=_Seen, url=attrgetter("_base_url"), provider=lambda *_: "anthropic")
+    sdk = Sdk(session, _KINDS, provider=lambda *_: "anthropic")
+    begin_create = sdk.beginning("chat", _READING)
+    begin_helper = sdk.beginning_for("chat", _READING, _Helper)
 
-    def begin_create(resource: Any, args: Any, kwargs: Any) -> Seen | None:  # noqa: ARG001 -- as `wrap` calls it
-        return sdk.begin(resource._client, "chat", kwargs.get("model"))  # noqa: SLF001 -- there is no public way to it
-
-    def begin_stream(manager: Any, args: Any, kwargs: Any) -> Seen | None:  # noqa: ARG001
+    def begin_stream(manager: Any, args: Any, kwargs: Any) -> Any:  # noqa: ARG001
         client, model = opened.get(manager, (None, None))
-        return sdk.begin(client, "chat", model) if client is not None else None
+        return begin_helper(client, model) if client is not None else None
 
     for resource in _RESOURCES:
         asynchronous = resource.__name__.startswith("Async")
@@ -69,20 +78,7 @@ def _remember(
     return stream
 
 
-class _Seen(Seen):
-    __slots__ = ()
-
-    def read_reply(self, reply: Any) -> Any:
-        raw = getattr(reply, "_raw_stream", reply)
-        if isinstance(raw, (anthropic.Stream, anthropic.AsyncStream)):
-            if not self.call.is_streaming:
-                watch_sdk_stream(raw, self.call.watch(_watch))
-        else:
-            _read(self.call, reply)
-        return reply
-
-
-def _visible(event: Any) -> bool:
+def _has_output(event: Any) -> bool:
     """Whether an event brings output; a block that begins is empty still, and thinking and its signature are none."""
     if event.type == "content_block_start":
         return event.content_block.type not in _BLOCKS
@@ -95,18 +91,27 @@ def _read_event(call: Call, event: Any) -> None:
         _read(call, getattr(event, "message", event))
 
 
-_watch = functools.partial(EventWatch, read=_read_event, visible=_visible)
-
-
 def _read(call: Call, reply: object) -> None:
-    model = getattr(reply, "model", None)
+    model = field(reply, "model")
     if isinstance(model, str):
         call.response_model(model)
-    usage = getattr(reply, "usage", None)
-    counts = [count for name in _INPUT if isinstance(count := getattr(usage, name, None), int)]
-    output = getattr(usage, "output_tokens", None)
+    usage = field(reply, "usage")
+    fresh, cached, written = (count(usage, name) for name in _INPUT)
     call.usage(
         # The last event of a stream has no input tokens, or all of them again.
-        input_tokens=sum(counts) if isinstance(getattr(usage, "input_tokens", None), int) else None,
-        output_tokens=output if isinstance(output, int) else None,
+        input_tokens=None if fresh is None else fresh + (cached or 0) + (written or 0),
+        output_tokens=count(usage, "output_tokens"),
+        cached_input_tokens=cached,
+        cache_write_input_tokens=written,
     )
+
+
+_READING = Reading(_read, functools.partial(EventWatch, read=_read_event, visible=_has_output))
+
+
+class _Helper(Seen):
+    __slots__ = ()
+
+    def read_reply(self, reply: Any) -> Any:
+        super().read_reply(reply._raw_stream)  # noqa: SLF001 -- that all its ways of reading go through
+        return reply

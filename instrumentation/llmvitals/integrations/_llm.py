@@ -2,14 +2,11 @@
 
 import functools
 import inspect
-import weakref
 from collections.abc import Awaitable, Callable, Mapping
-from types import GeneratorType
 from typing import Any
 
 from llmvitals._calls import Call, active_call
 from llmvitals._recording import Recorder
-from llmvitals._streams import watch_async_generator, watch_generator
 from llmvitals._vitals import Vitals
 from llmvitals._watch import Watch
 from llmvitals.integrations._claims import take
@@ -65,19 +62,17 @@ class Sdk:
         self,
         session: Session,
         *,
-        seen: type[Seen] = Seen,
         url: Callable[[Any], Any],
         provider: Callable[[Any, str], str],
     ) -> None:
         """*url* gives a client's base URL; *provider* the name of its server, by host, unless `instrument` was told."""
         self.session = session
-        self._seen = seen
         self._url = url
         self._provider = provider
         # By the URL's id; the URL itself is kept with it, so that the id stays its own.
         self._servers: dict[int, tuple[Any, Mapping[str, str], tuple[str, str, str]]] = {}
 
-    def begin(self, client: Any, operation: str, model: object) -> Seen | None:
+    def begin(self, client: Any, operation: str, model: object, seen: type[Seen] = Seen) -> Seen | None:
         """Begin a call, or find the application's own of this *operation*. Never raises."""
         session = self.session
         vitals = session.vitals
@@ -87,8 +82,8 @@ class Sdk:
             take()
             outer = active_call()
             if outer is not None and outer.operation == operation:
-                return self._seen(outer, vitals, session.library, own=False)
-            provider, host, port = self._server(client)
+                return seen(outer, vitals, session.library, own=False)
+            provider, host, port = self.server(client)
             call = Call(
                 vitals.recorder,
                 provider=provider,
@@ -97,12 +92,12 @@ class Sdk:
                 server_address=host,
                 server_port=port,
             )
-            return self._seen(call.start(), vitals, session.library, own=True)
+            return seen(call.start(), vitals, session.library, own=True)
         except Exception as fault:  # noqa: BLE001 -- an unwatched call is better than none
             vitals.recorder.fault(session.library, fault)
             return None
 
-    def _server(self, client: Any) -> tuple[str, str, str]:
+    def server(self, client: Any) -> tuple[str, str, str]:
         """Return provider, host and port that *client* asks now."""
         url, names = self._url(client), self.session.providers
         known = self._servers.get(id(url))
@@ -189,21 +184,3 @@ class EventWatch(Watch):
         self._look_for_output(chunk, now)
         if self._visible is None:
             self.kind = kind
-
-
-def watch_sdk_stream(stream: Any, watch: Watch) -> None:
-    """Watch the very object that the SDK returned, of the kind that SDKs made by Stainless have.
-
-    Its type, attributes and identity stay; `_iterator` is the one place that all ways of iterating go through.
-    """
-    iterator = stream._iterator  # noqa: SLF001
-    watched = watch_generator if isinstance(iterator, GeneratorType) else watch_async_generator
-    stream._iterator = watched(iterator, watch)  # noqa: SLF001
-    stream.close = functools.partial(_close, weakref.ref(stream), watch)
-
-
-def _close(stream: "weakref.ref[Any]", watch: Watch) -> Any:
-    # A strong reference from the stream to itself would leave an abandoned one to the cycle collector.
-    watch.closed()
-    alive = stream()
-    return type(alive).close(alive) if alive is not None else None

@@ -21,7 +21,7 @@ _OPERATIONS = {"chat": "chat", "generate": "text_completion", "embed": "embeddin
 
 
 def install(session: Session) -> None:
-    sdk = Sdk(session, seen=_Seen, url=attrgetter("_client.base_url"), provider=lambda *_: "ollama")
+    sdk = Sdk(session, url=attrgetter("_client.base_url"), provider=lambda *_: "ollama")
     for name, operation in _OPERATIONS.items():
         started = functools.partial(_begin, sdk, operation)
         for client, asynchronous in ((ollama.Client, False), (ollama.AsyncClient, True)):
@@ -35,7 +35,7 @@ def _bound_anew(name: str, original: Any) -> Any:
 
 
 def _begin(sdk: Sdk, operation: str, client: Any, args: tuple[Any, ...], kwargs: Any) -> Seen | None:
-    return sdk.begin(client, operation, args[0] if args else kwargs.get("model"))
+    return sdk.begin(client, operation, args[0] if args else kwargs.get("model"), _Seen)
 
 
 class _Seen(Seen):

@@ -1,19 +1,21 @@
-"""The openai SDK, sync and async: chat completions, plain and streamed, and embeddings.
+"""The openai SDK, sync and async: chat completions, responses, legacy completions and embeddings.
 
-The SDK's own retries happen inside a call. Inside the application's own `Vitals.call` of the same kind, the SDK adds
-what it learns (model, usage, the stream) to that call instead of counting a second one.
+Plain, parsed and streamed, with its helpers and raw responses. The SDK's own retries happen inside a call and count as
+attempts. Inside the application's own `Vitals.call` of the same kind, the SDK adds what it learns (model, usage, the
+stream) to that call instead of counting a second one.
 """
 
 import functools
-from operator import attrgetter
-from types import AsyncGeneratorType, GeneratorType
+import sys
 from typing import Any
 
 import openai
-from openai.resources import chat, embeddings
+from openai import _base_client, _legacy_response, _response
 
-from llmvitals.integrations._llm import Sdk, Seen, watch_sdk_stream, wrap
+from llmvitals._calls import Call
+from llmvitals.integrations._llm import Begin, EventWatch, wrap
 from llmvitals.integrations._session import Session
+from llmvitals.integrations._stainless import Kinds, Reading, Sdk, tell_when_closed
 
 _PROVIDERS = {
     "api.openai.com": "openai",
@@ -24,42 +26,73 @@ _PROVIDERS = {
     "api.perplexity.ai": "perplexity",
     "api.x.ai": "x_ai",
 }
-_METHODS = (
-    (chat.completions.Completions, "create", "chat"),
-    (chat.completions.Completions, "parse", "chat"),
-    (chat.completions.AsyncCompletions, "create", "chat"),
-    (chat.completions.AsyncCompletions, "parse", "chat"),
-    (embeddings.Embeddings, "create", "embeddings"),
-    (embeddings.AsyncEmbeddings, "create", "embeddings"),
+_KINDS = Kinds(
+    streams=(openai.Stream, openai.AsyncStream),
+    responses=(_response.BaseAPIResponse, _legacy_response.LegacyAPIResponse),
+    client=_base_client.BaseClient,
+    error=openai.APIError,
+    connection_error=openai.APIConnectionError,
+    operations={
+        "/chat/completions": "chat",
+        "/responses": "chat",
+        "/completions": "text_completion",
+        "/embeddings": "embeddings",
+    },
+)
+# A stream of responses is of events: these bring the response as it is by then.
+_STATES = frozenset({"response.created", "response.completed", "response.incomplete", "response.failed"})
+
+
+def _has_output(event: Any) -> bool:
+    kind: str = event.type
+    return kind.endswith((".delta", ".partial_image", ".output_text.done")) and "reasoning" not in kind
+
+
+def _read_event(call: Call, event: Any) -> None:
+    if event.type in _STATES:
+        call.read(event.response)
+
+
+_PLAIN = Reading()
+_EVENTS = Reading(watch=functools.partial(EventWatch, read=_read_event, visible=_has_output))
+
+
+# The SDK imports its parts when they are used, and not every version has all of them.
+_RESOURCES = (
+    ("openai.resources.chat.completions", "Completions", "chat", _PLAIN),
+    # Until 1.92 the only place of `parse`.
+    ("openai.resources.beta.chat.completions", "Completions", "chat", _PLAIN),
+    ("openai.resources.responses", "Responses", "chat", _EVENTS),
+    ("openai.resources.completions", "Completions", "text_completion", _PLAIN),
+    ("openai.resources.embeddings", "Embeddings", "embeddings", _PLAIN),
+)
+_HELPERS = (
+    ("openai.lib.streaming.chat", "ChatCompletionStream"),
+    ("openai.lib.streaming.responses._responses", "ResponseStream"),
 )
 
 
 def install(session: Session) -> None:
-    # The property `base_url` imports a module each time.
-    sdk = Sdk(session, seen=_Seen, url=attrgetter("_base_url"), provider=_provider)
-    for owner, name, operation in _METHODS:
-        begin = functools.partial(_begin, sdk, operation)
-        asynchronous = owner.__name__.startswith("Async")
-        session.patch(owner, name, functools.partial(wrap, begin=begin, asynchronous=asynchronous))
+    sdk = Sdk(session, _KINDS, provider=_provider)
+    for module, name, operation, reading in _RESOURCES:
+        begin = sdk.beginning(operation, reading)
+        session.when_imported(module, functools.partial(_patch_resource, session, module, name, begin))
+    for module, name in _HELPERS:
+        session.when_imported(module, functools.partial(_patch_helper, session, module, name))
 
 
-def _begin(sdk: Sdk, operation: str, resource: Any, args: Any, kwargs: Any) -> Seen | None:  # noqa: ARG001 -- as `wrap` calls it
-    return sdk.begin(resource._client, operation, kwargs.get("model"))  # noqa: SLF001 -- there is no public way to it
+def _patch_resource(session: Session, module: str, name: str, begin: Begin) -> None:
+    for resource, asynchronous in ((name, False), (f"Async{name}", True)):
+        for method in ("create", "parse"):
+            patch = functools.partial(wrap, begin=begin, asynchronous=asynchronous)
+            session.patch(getattr(sys.modules[module], resource), method, patch)
+
+
+def _patch_helper(session: Session, module: str, name: str) -> None:
+    for helper in (name, f"Async{name}"):
+        session.patch(getattr(sys.modules[module], helper), "close", tell_when_closed)
 
 
 def _provider(client: Any, host: str) -> str:
     azure = isinstance(client, (openai.AzureOpenAI, openai.AsyncAzureOpenAI)) or host.endswith(".openai.azure.com")
     return "azure.ai.openai" if azure else _PROVIDERS.get(host, "openai")
-
-
-class _Seen(Seen):
-    __slots__ = ()
-
-    def read_reply(self, reply: Any) -> Any:
-        if not isinstance(reply, (openai.Stream, openai.AsyncStream)):
-            self.call.read(reply)
-        elif not self.call.is_streaming:
-            if not isinstance(reply._iterator, (GeneratorType, AsyncGeneratorType)):  # noqa: SLF001
-                return self.call.stream(reply)
-            watch_sdk_stream(reply, self.call.watch())
-        return reply

@@ -16,6 +16,11 @@ def vitals():
         llmvitals.uninstrument()
 
 
+def ends(vitals):
+    """How often a stream ended for each reason."""
+    return {dict(labels)["reason"]: value for labels, value in vitals.samples("llmvitals_stream_ends_total").items()}
+
+
 class Handler(BaseHTTPRequestHandler):
     """Answers with the status that the path says; /slow waits until the server's `go` is set; /moved redirects."""
 
