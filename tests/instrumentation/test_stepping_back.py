@@ -1,6 +1,8 @@
 """With the real OpenTelemetry SDK, its Prometheus exporter and its instrumentation of openai, on one registry."""
 
 import logging
+import subprocess
+import sys
 
 import openai
 import pytest
@@ -11,6 +13,7 @@ from prometheus_client import CollectorRegistry, Histogram, generate_latest
 from prometheus_client.openmetrics.exposition import generate_latest as generate_openmetrics
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 from tests.examples.faulty import faulty_llm
+from tests.servers import free_port
 
 import llmvitals
 from llmvitals.exposition import encode, encode_openmetrics
@@ -171,3 +174,44 @@ def test_a_family_of_the_applications_own_stays_its_own(registry, caplog):
         assert {DURATION: 1, TOKENS: 1} == types(registry)
     (message,) = caplog.messages
     assert f"{DURATION} is not recorded" in message
+
+
+WORKERS = """
+import os, sys
+import llmvitals
+from llmvitals.exposition import encode
+from opentelemetry.exporter.prometheus import PrometheusMetricReader
+from opentelemetry.sdk.metrics import MeterProvider
+from prometheus_client import CollectorRegistry
+
+registry = CollectorRegistry()
+provider = MeterProvider(metric_readers=[PrometheusMetricReader(registry=registry)])
+duration = provider.get_meter("app").create_histogram("gen_ai.client.operation.duration", unit="s")
+vitals = llmvitals.start(service="workers", port=int(sys.argv[1]), registry=registry)
+done, shown = os.pipe(), os.pipe()
+child = os.fork()
+duration.record(1.0)
+with vitals.call(provider="local", model="talker") as call:
+    call.usage(input_tokens=7)
+if child == 0:
+    os.write(done[1], b".")
+    os.read(shown[0], 1)
+    os._exit(0)
+os.read(done[0], 1)
+print(encode(vitals.shown).decode())
+os.write(shown[1], b".")
+os.waitpid(child, 0)
+vitals.close()
+"""
+
+
+def test_workers_of_a_service_step_back_together():
+    """What OpenTelemetry shows in each is shown once, and the rest is of all of them."""
+    done = subprocess.run(
+        [sys.executable, "-c", WORKERS, str(free_port())], capture_output=True, text=True, timeout=60, check=True
+    )
+
+    lines = done.stdout.splitlines()
+    assert 1 == lines.count(f"# TYPE {DURATION} histogram"), done.stderr
+    (tokens,) = [line for line in lines if line.startswith(f"{TOKENS}_count")]
+    assert tokens.endswith(" 2.0")

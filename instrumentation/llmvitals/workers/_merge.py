@@ -2,7 +2,7 @@
 
 import json
 import struct
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from operator import add
 from typing import Any
 
@@ -123,6 +123,11 @@ class Foreign:
 
     def as_json(self) -> list[Any]:
         return [family.as_json() for family in self._families.values()]
+
+    @property
+    def names(self) -> Collection[str]:
+        """Of the families, as collectors tell them: a counter's without ``_total``."""
+        return self._families.keys()
 
     def collect(self) -> list[Metric]:
         return [family.metric() for family in self._families.values()]

@@ -114,7 +114,8 @@ class View:
             from prometheus_client.multiprocess import MultiProcessCollector  # noqa: PLC0415 -- most have none
 
             parts.append(MultiProcessCollector(None))  # type: ignore[no-untyped-call]  # untyped there
-        return [*parts, foreign]
+        # OpenTelemetry's collector may show some of ours: see `llmvitals._stepping_back`.
+        return [*(part for part in parts if getattr(part, "name", "") not in foreign.names), foreign]
 
     def _read(self, group: Group) -> tuple[Numbers, list[Member], list[Any]]:
         """Return the numbers of all workers, dead ones included; who lives; and what the dead showed besides."""
