@@ -8,21 +8,41 @@ Each function imports and starts one, and returns what writes its metrics for a 
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 Scrape = Callable[[], bytes]
 
 
 def llmvitals() -> Scrape:
+    return _llmvitals(lambda _: None)
+
+
+def llmvitals_costs() -> Scrape:
+    """With what is off by default: the price of each call, and its tokens by what they were."""
+
+    def switch_on(vitals: Any) -> None:
+        vitals.prices(Path(__file__).with_name("our_prices.json"))
+        vitals.inference_usage()
+
+    return _llmvitals(switch_on)
+
+
+def llmvitals_workers() -> Scrape:
+    return _llmvitals(lambda vitals: vitals.join_workers("127.0.0.1", 9464, name="bench"))
+
+
+def _llmvitals(switch_on: Callable[[Any], object]) -> Scrape:
     from prometheus_client import CollectorRegistry
 
     import llmvitals
     from llmvitals.exposition import encode
 
     registry = CollectorRegistry()
-    # With no port: the server is not what is measured. All families are on.
+    # With no port: the server is not what is measured.
     vitals = llmvitals.Vitals(service="bench", registry=registry)
+    switch_on(vitals)
     llmvitals.instrument(vitals)
-    return lambda: encode(registry)
+    return lambda: encode(vitals.shown)
 
 
 def by_hand() -> Scrape:
@@ -31,6 +51,18 @@ def by_hand() -> Scrape:
 
     _by_hand.put_in_place()
     return lambda: generate_latest(_by_hand.registry)
+
+
+def by_hand_mmap() -> Scrape:
+    """For many workers, as prometheus_client has it; where its files go is in the environment."""
+    from bench.instrumentation import _by_hand
+    from prometheus_client import CollectorRegistry, generate_latest
+    from prometheus_client.multiprocess import MultiProcessCollector
+
+    _by_hand.put_in_place()
+    registry = CollectorRegistry()
+    MultiProcessCollector(registry)
+    return lambda: generate_latest(registry)
 
 
 def openai_v2() -> Scrape:
@@ -83,7 +115,10 @@ def _opentelemetry() -> Scrape:
 
 CONTENDERS = {
     "llmvitals": llmvitals,
-    "by hand": by_hand,
+    "llmvitals-costs": llmvitals_costs,
+    "llmvitals-workers": llmvitals_workers,
+    "by-hand": by_hand,
+    "by-hand-mmap": by_hand_mmap,
     "openai-v2": openai_v2,
     "genai-openai": genai_openai,
     "OpenLLMetry": openllmetry,

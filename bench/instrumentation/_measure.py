@@ -1,7 +1,8 @@
 """Measure one contender, alone in its process: ``python -m bench.instrumentation._measure NAME`` prints JSON.
 
-CPU is this process's, all threads; each batch of calls is followed by one of the same calls past the contender's
-wrapper, and the difference of their medians is what the contender adds.
+CPU is this process's, all threads. After a warm-up of a tenth, each batch of calls follows one of the same calls past
+the contender's wrapper, and the difference of their medians is what the contender adds. The garbage collector runs as
+in any application; it has collected before each kind of call. Memory is what the process has resident more.
 """
 
 import asyncio
@@ -13,6 +14,7 @@ import sys
 import time
 import warnings
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -29,27 +31,47 @@ SCRAPES = 20
 SHAPES = ((0, 50, 200), (64, 4, 100), (1024, 1, 40))
 
 
-def added(seen: Callable[[], None], bare: Callable[[], None], batches: int) -> float:
-    """Return the microseconds that *seen* takes more than *bare*."""
-    times: tuple[list[int], list[int]] = ([], [])
-    for _ in range(batches):
-        for work, kept in zip((bare, seen), times, strict=True):
-            start = time.process_time_ns()
-            work()
-            kept.append(time.process_time_ns() - start)
-    bare_ns, seen_ns = map(statistics.median, times)
-    return (seen_ns - bare_ns) / 1000
+class Pair:
+    """The times of batches that are watched and of those that are not, in turns."""
+
+    def __init__(self, batches: int) -> None:
+        self._warming = max(batches // 10, 1)
+        self._left = 2 * (batches + self._warming)
+        self._times: tuple[list[int], list[int]] = ([], [])
+        gc.collect()
+
+    def next(self) -> int | None:
+        """Return 0 for a bare batch, 1 for a watched one, None at the end; say with `took` what it took."""
+        self._left -= 1
+        return None if self._left < 0 else (self._left + 1) % 2
+
+    def took(self, which: int, nanoseconds: int) -> None:
+        self._times[which].append(nanoseconds)
+
+    def added(self) -> float:
+        """The microseconds that a watched batch takes more than a bare one."""
+        bare, seen = (statistics.median(times[self._warming :]) for times in self._times)
+        return (seen - bare) / 1000
 
 
-async def added_async(seen: Callable[[], Awaitable[None]], bare: Callable[[], Awaitable[None]], batches: int) -> float:
-    times: tuple[list[int], list[int]] = ([], [])
-    for _ in range(batches):
-        for work, kept in zip((bare, seen), times, strict=True):
-            start = time.process_time_ns()
-            await work()
-            kept.append(time.process_time_ns() - start)
-    bare_ns, seen_ns = map(statistics.median, times)
-    return (seen_ns - bare_ns) / 1000
+def added(bare: Callable[[], None], seen: Callable[[], None], batches: int) -> float:
+    pair = Pair(batches)
+    while (which := pair.next()) is not None:
+        work = seen if which else bare
+        start = time.process_time_ns()
+        work()
+        pair.took(which, time.process_time_ns() - start)
+    return pair.added()
+
+
+async def added_async(bare: Callable[[], Awaitable[None]], seen: Callable[[], Awaitable[None]], batches: int) -> float:
+    pair = Pair(batches)
+    while (which := pair.next()) is not None:
+        work = seen if which else bare
+        start = time.process_time_ns()
+        await work()
+        pair.took(which, time.process_time_ns() - start)
+    return pair.added()
 
 
 def batch(create: Callable[..., Any], chunks: int, calls: int) -> Callable[[], None]:
@@ -84,7 +106,7 @@ def resident_kib() -> float:
         return int(statm.read().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1024
 
 
-def main(name: str) -> None:
+def main(name: str, *, quick: bool) -> None:
     warnings.simplefilter("ignore")
     prometheus_client.disable_created_metrics()
     _canned.put_in_place()
@@ -98,15 +120,16 @@ def main(name: str) -> None:
 
     bare = partial(_canned.create, completions)
     bare_async = partial(_canned.create_async, async_completions)
+    shapes = [(chunks, calls, batches // 10 if quick else batches) for chunks, calls, batches in SHAPES]
 
-    for chunks, calls, batches in SHAPES:
-        microseconds = added(batch(completions.create, chunks, calls), batch(bare, chunks, calls), batches)
+    for chunks, calls, batches in shapes:
+        microseconds = added(batch(bare, chunks, calls), batch(completions.create, chunks, calls), batches)
         result[f"sync {chunks}"] = microseconds / calls
 
     async def asynchronous() -> None:
-        for chunks, calls, batches in SHAPES:
+        for chunks, calls, batches in shapes:
             microseconds = await added_async(
-                batch_async(async_completions.create, chunks, calls), batch_async(bare_async, chunks, calls), batches
+                batch_async(bare_async, chunks, calls), batch_async(async_completions.create, chunks, calls), batches
             )
             result[f"async {chunks}"] = microseconds / calls
 
@@ -132,4 +155,5 @@ def main(name: str) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    with suppress(KeyboardInterrupt):  # Told by who runs us.
+        main(sys.argv[1], quick="--quick" in sys.argv)
