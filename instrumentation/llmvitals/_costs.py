@@ -1,6 +1,6 @@
 """What else is made of a call's token usage, where it is asked for: its cost, and a counter for each sort of token."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, date, datetime
 from functools import partial
 from typing import Any
@@ -52,18 +52,19 @@ class Costs:
         self._recorder.child(families.UNPRICED_CALLS, provider, asked).inc()
 
     def _detailed(
-        self, labels: tuple[str, str], price: Price, tokens_in: int, tokens_out: int, details: Details
+        self, labels: tuple[str, str], price: Price, tokens_in: int | None, tokens_out: int | None, details: Details
     ) -> None:
         cached, written, reasoning = ((details or {}).get(kind, 0) for kind in ("cached", "cache_write", "reasoning"))
         # Never below nothing: some count these apart from the rest.
-        plain_in, plain_out = max(0, tokens_in - cached - written), max(0, tokens_out - reasoning)
+        plain_in, plain_out = max(0, (tokens_in or 0) - cached - written), max(0, (tokens_out or 0) - reasoning)
         dollars = {
             "input": plain_in * price.input + written * price.cache_write_input,
             "output": plain_out * price.output + reasoning * price.reasoning,
             "cached": cached * price.cached_input,
         }
         for kind, amount in dollars.items():
-            self._recorder.child(families.COST, *labels, kind).inc(amount)
+            if amount:
+                self._recorder.child(families.COST, *labels, kind).inc(amount)
 
     def _find(self, provider: str, asked: str, answered: str) -> Price | None:
         price = None
@@ -100,10 +101,11 @@ class InferenceUsage:
         wanted = [(families.INPUT_TOKENS, texts), (families.OUTPUT_TOKENS, texts)]
         return _pair(self._recorder, ("usage", texts), wanted, (1, 1), partial(self._detailed, texts))
 
-    def _detailed(self, base: tuple[str, ...], tokens_in: int, tokens_out: int, details: Details) -> None:
+    def _detailed(self, base: tuple[str, ...], tokens_in: int | None, tokens_out: int | None, details: Details) -> None:
         told = {"input": tokens_in, "output": tokens_out, **(details or {})}
         for kind, tokens in told.items():
-            self._recorder.child(_TOKENS[kind], *base).inc(tokens)
+            if tokens is not None:
+                self._recorder.child(_TOKENS[kind], *base).inc(tokens)
 
 
 _TOKENS = {
@@ -123,16 +125,29 @@ def _pair(
     detailed: UsageReader,
 ) -> UsageReader:
     """What moves two counters by a call's input and output tokens times *factors*; *detailed* does it the long way."""
-    of_input, of_output = recorder.keep(key, *wanted)
-    is_kept = recorder.kept.pop(key, None) is not None
-    if not is_kept or not isinstance(of_input, CounterSeries) or not isinstance(of_output, CounterSeries):
-        return lambda tokens_in, tokens_out, details: detailed(tokens_in or 0, tokens_out or 0, details)
-    plain = inc_both(of_input, factors[0], of_output, factors[1])
+    both: Callable[[float, float], None] | None = None
 
     def read(tokens_in: int | None, tokens_out: int | None, details: Details) -> None:
-        if details is None and tokens_in is not None and tokens_out is not None:
-            plain(tokens_in, tokens_out)
+        nonlocal both
+        if tokens_in is None or tokens_out is None or details is not None:
+            detailed(tokens_in, tokens_out, details)
+        elif both is not None:
+            both(tokens_in, tokens_out)
         else:
-            detailed(tokens_in or 0, tokens_out or 0, details)
+            detailed(tokens_in, tokens_out, details)
+            both = _both(recorder, key, wanted, factors)
 
     return read
+
+
+def _both(
+    recorder: Recorder,
+    key: tuple[Any, ...],
+    wanted: list[tuple[Family, tuple[str, ...]]],
+    factors: tuple[float, float],
+) -> Callable[[float, float], None] | None:
+    first, second = recorder.keep(key, *wanted)
+    is_kept = recorder.kept.pop(key, None) is not None
+    if is_kept and isinstance(first, CounterSeries) and isinstance(second, CounterSeries):
+        return inc_both(first, factors[0], second, factors[1])
+    return None

@@ -95,7 +95,7 @@ class GenAI:
         """Count what calls cost from here on, in US dollars, by the table of prices at *path*.
 
         Calls with usage that it has no price for are counted apart. Never raises: with a table that cannot be, no call
-        is priced, and the log says every mistake of it once. The form of the table is in ``docs/library.md``.
+        is priced, and the log says every mistake of it once. The last table counts. Its form is in ``docs/library.md``.
         """
         from llmvitals._costs import Costs
         from llmvitals._prices import PricesError, read_prices
@@ -105,7 +105,7 @@ class GenAI:
             prices = read_prices(path)
         except PricesError as error:
             log.warning("llmvitals: no call is priced: %s", error)
-        self.recorder.read_usage(Costs(self.recorder, prices).reader)
+        self.recorder.read_usage("cost", Costs(self.recorder, prices).reader)
 
     def inference_usage(self) -> None:
         """Count tokens by what they were, from here on: input, output, read from and put into the provider's cache,
@@ -113,4 +113,4 @@ class GenAI:
         """
         from llmvitals._costs import InferenceUsage
 
-        self.recorder.read_usage(InferenceUsage(self.recorder).reader)
+        self.recorder.read_usage("tokens", InferenceUsage(self.recorder).reader)

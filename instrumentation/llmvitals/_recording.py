@@ -59,7 +59,7 @@ class Recorder:
         self.kept: dict[tuple[Any, ...], tuple[Any, ...]] = {}
         """What `keep` has kept, for those who look before they ask."""
 
-        self.usage_readers: tuple[Callable[[tuple[str, ...]], UsageReader], ...] = ()
+        self.usage_readers: dict[str, Callable[[tuple[str, ...]], UsageReader]] = {}
         """Make who else is told of token usage, for calls with these labels; see `read_usage`."""
 
         self._told: set[str] = set()
@@ -103,9 +103,9 @@ class Recorder:
                 self.kept[key] = children
         return children
 
-    def read_usage(self, reader: Callable[[tuple[str, ...]], UsageReader]) -> None:
-        """Tell the token usage of each call from here on to what *reader* makes for its labels."""
-        self.usage_readers += (reader,)
+    def read_usage(self, name: str, reader: Callable[[tuple[str, ...]], UsageReader]) -> None:
+        """Tell the token usage of each call from here on to what *reader* makes for its labels, the last of a name."""
+        self.usage_readers = {**self.usage_readers, name: reader}
         self.kept.clear()
 
     def forget(self, family: Family, *values: str) -> None:

@@ -7,6 +7,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 import llmvitals
+from llmvitals.exposition import encode
 
 COST = "llmvitals_cost_usd_total"
 PRICES = [
@@ -96,7 +97,7 @@ def test_a_price_comes_into_force_while_the_application_runs(priced, monkeypatch
     """From the first scrape of its day."""
     ask(priced, model="later", input_tokens=10)
     monkeypatch.setattr("llmvitals._costs._today", lambda: date(2030, 1, 1))
-    assert cost(priced) is None
+    encode(priced.registry)
     ask(priced, model="later", input_tokens=10)
 
     assert 20 == cost(priced)
@@ -129,13 +130,37 @@ def test_a_reply_in_openais_shape_tells_the_details(priced):
 def test_many_models_stay_bounded(priced, monkeypatch):
     """A model's name may be anybody's text: what is remembered of them is bounded, and sums stay exact."""
     monkeypatch.setattr("llmvitals._costs._KNOWN", 10)
-    (reader,) = priced.recorder.usage_readers
+    reader = priced.recorder.usage_readers["cost"]
     for number in range(1000):
         ask(priced, model=f"talker-{number}", input_tokens=1)
 
     assert 1000 == cost(priced, kind="input")
     assert len(reader.__self__._known) <= 10
     assert len(priced.samples(COST)) <= 2 * 500 + 2
+
+
+def test_the_last_table_counts(priced, tmp_path):
+    """A second one takes the first one's place, and nothing is counted twice."""
+    path = tmp_path / "dearer.json"
+    path.write_text(json.dumps({"prices": [{"model": "*", "input": 5, "output": 5}]}))
+    ask(priced, input_tokens=10, output_tokens=0)
+
+    priced.prices(path)
+    ask(priced, input_tokens=10, output_tokens=0)
+
+    assert 10 + 50 == cost(priced, kind="input")
+
+
+def test_what_was_not_told_shows_no_zero(priced):
+    """Neither of cost nor of tokens."""
+    priced.inference_usage()
+    for _ in range(2):
+        ask(priced, input_tokens=10)
+
+    assert 20 == cost(priced, kind="input")
+    assert cost(priced, kind="output") is None
+    assert cost(priced, kind="cached") is None
+    assert priced.value(f"{USAGE}output_tokens_total") is None
 
 
 def test_without_a_table_nothing_is_counted(vitals):
