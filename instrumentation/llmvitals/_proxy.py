@@ -6,7 +6,7 @@ and the like answer as before.
 
 import functools
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol, TypeVar, cast
 
 T = TypeVar("T")
@@ -19,19 +19,20 @@ class Watch(Protocol):
 
 
 class _Proxy:
-    __slots__ = ("__weakref__", "_iterator", "_source", "_watch")
+    __slots__ = ("__weakref__", "_advance", "_source", "_watch")
 
     def __init__(self, source: Any, watch: Watch) -> None:
-        for name, value in (("_source", source), ("_watch", watch), ("_iterator", None)):
-            object.__setattr__(self, name, value)
+        _set_source(self, source)
+        _set_watch(self, watch)
+        _set_advance(self, None)
 
     def __getattribute__(self, name: str) -> Any:
-        source = object.__getattribute__(self, "_source")
+        source = _source(self)
         if name == "__class__":
             return type(source)
         value = getattr(source, name)
         if name in ("close", "aclose") and callable(value):
-            return functools.partial(_close, value, object.__getattribute__(self, "_watch"))
+            return functools.partial(_close, value, _watch(self))
         return value
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -39,6 +40,13 @@ class _Proxy:
 
     def __delattr__(self, name: str) -> None:
         delattr(_source(self), name)
+
+
+# The slots behind the names, which are the source's.
+_slots: Mapping[str, Any] = vars(_Proxy)
+_source, _set_source = _slots["_source"].__get__, _slots["_source"].__set__
+_watch, _set_watch = _slots["_watch"].__get__, _slots["_watch"].__set__
+_advance, _set_advance = _slots["_advance"].__get__, _slots["_advance"].__set__
 
 
 def proxy(source: T, watch: Watch) -> T:
@@ -68,14 +76,6 @@ def _proxy_type(kind: type[Any]) -> type[_Proxy]:
     return type(kind.__name__, (_Proxy,), {"__slots__": (), "__module__": kind.__module__, **methods})
 
 
-def _source(self: _Proxy) -> Any:
-    return object.__getattribute__(self, "_source")
-
-
-def _watch(self: _Proxy) -> Watch:
-    return cast("Watch", object.__getattribute__(self, "_watch"))
-
-
 def _close(close: Callable[..., Any], watch: Watch, *args: Any, **kwargs: Any) -> Any:
     # Before, because close() may be async and never awaited; what counts is that no chunk is wanted any more.
     watch.closed()
@@ -85,17 +85,15 @@ def _close(close: Callable[..., Any], watch: Watch, *args: Any, **kwargs: Any) -
 # --- Iteration --------------------------------------------------------------------------------------------------------
 
 
-def _iterator(self: _Proxy, kind: str) -> Any:
-    """The source's own iterator, asked for once: iterating twice goes on where the first left off, as streams do."""
-    iterator = object.__getattribute__(self, "_iterator")
-    if iterator is None:
-        source = _source(self)
-        if kind == "__iter__":
-            iterator = source if hasattr(type(source), "__next__") else iter(source)
-        else:
-            iterator = source if hasattr(type(source), "__anext__") else aiter(source)
-        object.__setattr__(self, "_iterator", iterator)
-    return iterator
+def _advancing(self: _Proxy, kind: str) -> Callable[[], Any]:
+    """The source's own way to its next chunk, asked for once: iterating twice goes on where the first left off."""
+    source = _source(self)
+    if kind == "__next__":
+        advance = (source if hasattr(type(source), "__next__") else iter(source)).__next__
+    else:
+        advance = (source if hasattr(type(source), "__anext__") else aiter(source)).__anext__
+    _set_advance(self, advance)
+    return cast("Callable[[], Any]", advance)
 
 
 class _Iterator:
@@ -133,7 +131,7 @@ def _aiter(self: _Proxy) -> Any:
 def _next(self: _Proxy) -> Any:
     watch = _watch(self)
     try:
-        chunk = next(_iterator(self, "__iter__"))
+        chunk = (_advance(self) or _advancing(self, "__next__"))()
     except StopIteration:
         watch.end()
         raise
@@ -147,7 +145,7 @@ def _next(self: _Proxy) -> Any:
 async def _anext(self: _Proxy) -> Any:
     watch = _watch(self)
     try:
-        chunk = await anext(_iterator(self, "__aiter__"))
+        chunk = await (_advance(self) or _advancing(self, "__anext__"))()
     except StopAsyncIteration:
         watch.end()
         raise
@@ -202,7 +200,8 @@ _METHODS: dict[str, Callable[..., Any]] = {
 }
 
 _FORWARDED = (
-    "__repr__", "__str__", "__len__", "__bool__", "__eq__", "__ne__", "__hash__", "__contains__", "__getitem__",
+    "__repr__", "__str__", "__dir__", "__len__", "__length_hint__", "__bool__", "__eq__", "__ne__", "__hash__",
+    "__contains__", "__getitem__", "__call__", "__await__", "__copy__", "__deepcopy__", "__reduce__", "__reduce_ex__",
 )  # fmt: skip
 
 

@@ -54,12 +54,11 @@ def _span(gap: float) -> tuple[int, float, float]:
 # Watch.chunk does. Chunks mostly come as fast as the one before, so its bucket is tried first.
 
 
-def _generator(source: Generator[Any, Any, Any], watch: Watch) -> Generator[Any, Any, Any]:  # noqa: C901, PLR0912 -- hot
+def _generator(source: Generator[Any, Any, Any], watch: Watch) -> Generator[Any, Any, Any]:  # noqa: C901 -- hot
     times = watch.times
     gaps = times.gaps
     bucket, low, high = _span(0.0)
     chunk: Any
-    kind: Any
     try:
         chunk = next(source)
         watch.chunk(chunk)
@@ -68,7 +67,10 @@ def _generator(source: Generator[Any, Any, Any], watch: Watch) -> Generator[Any,
             try:
                 sent = yield chunk
             except GeneratorExit:
-                source.close()
+                returned = source.close()  # type: ignore[func-returns-value]
+                if returned is not None:  # What close() returns, since Python 3.13.
+                    watch.closed()
+                    return returned
                 raise
             except BaseException as error:  # noqa: BLE001 -- whatever is thrown in belongs to the source
                 chunk = source.throw(error)
@@ -81,17 +83,12 @@ def _generator(source: Generator[Any, Any, Any], watch: Watch) -> Generator[Any,
                 bucket, low, high = _span(gap)
             gaps[bucket] += 1
             watch.latest = chunk
-            if type(chunk) is not kind:
-                watch.look(chunk, now)
-                kind, usage = watch.kind, watch.usage
-            elif usage:
-                try:
-                    if chunk.usage is not None:
-                        watch.bearer = chunk
-                except Exception:  # noqa: BLE001 -- unlike those before it
-                    watch.kind = kind = None
+            try:
+                if type(chunk) is not kind or not chunk or (usage is not None and usage(chunk) is not None):
                     watch.look(chunk, now)
-            elif not chunk:
+                    kind, usage = watch.kind, watch.usage
+            except Exception:  # noqa: BLE001 -- unlike those before it
+                watch.kind = kind = None
                 watch.look(chunk, now)
     except StopIteration as stop:
         watch.end()
@@ -104,14 +101,13 @@ def _generator(source: Generator[Any, Any, Any], watch: Watch) -> Generator[Any,
         raise
 
 
-async def _async_generator(  # noqa: C901, PLR0912, PLR0915 -- hot
+async def _async_generator(  # noqa: C901, PLR0912 -- hot
     source: AsyncGenerator[Any, Any], watch: Watch
 ) -> AsyncGenerator[Any, Any]:
     times = watch.times
     gaps = times.gaps
     bucket, low, high = _span(0.0)
-    kind: Any = watch.kind
-    usage = watch.usage
+    kind, usage = watch.kind, watch.usage
     chunks: AsyncIterator[Any] = source
     step: Awaitable[Any]
     chunk: Any
@@ -128,17 +124,12 @@ async def _async_generator(  # noqa: C901, PLR0912, PLR0915 -- hot
                     gaps[bucket] += 1
                 times.last = now
                 watch.latest = chunk
-                if type(chunk) is not kind:
-                    watch.look(chunk, now)
-                    kind, usage = watch.kind, watch.usage
-                elif usage:
-                    try:
-                        if chunk.usage is not None:
-                            watch.bearer = chunk
-                    except Exception:  # noqa: BLE001 -- unlike those before it
-                        watch.kind = kind = None
+                try:
+                    if type(chunk) is not kind or not chunk or (usage is not None and usage(chunk) is not None):
                         watch.look(chunk, now)
-                elif not chunk:
+                        kind, usage = watch.kind, watch.usage
+                except Exception:  # noqa: BLE001 -- unlike those before it
+                    watch.kind = kind = None
                     watch.look(chunk, now)
                 try:
                     sent = yield chunk

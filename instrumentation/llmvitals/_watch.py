@@ -5,6 +5,7 @@ from bisect import bisect_left
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
+from operator import attrgetter, methodcaller
 from time import perf_counter
 from typing import Any, Protocol
 
@@ -75,11 +76,11 @@ class Watch:
         self.owner: weakref.ref[Any] | None = None
         """The generator around the stream, if there is one."""
 
-        self.kind: type | None = None
-        """Chunks of this type need no `look`, as long as they are not empty."""
+        self.kind: Any = None
+        """Chunks of this type need no `look`, as long as they are not empty and have no usage."""
 
-        self.usage = False
-        """Whether those have an attribute ``usage``."""
+        self.usage: Callable[[Any], object] | None = None
+        """Takes the usage out of those; None when they have none."""
 
         self.bearer: object = None
         """The last chunk that had usage."""
@@ -96,7 +97,12 @@ class Watch:
             times.gaps[bisect_left(BOUNDS, now - times.last)] += 1
         times.last = now
         self.latest = chunk
-        self.look(chunk, now)
+        try:
+            if type(chunk) is not self.kind or not chunk or (self.usage is not None and self.usage(chunk) is not None):
+                self.look(chunk, now)
+        except Exception:  # noqa: BLE001 -- unlike those before it
+            self.kind = None
+            self.look(chunk, now)
 
     def look(self, chunk: Any, now: float) -> None:
         """Look closer at a chunk that came *now*. Never raises."""
@@ -156,9 +162,11 @@ class Watch:
             self.bearer = chunk
         self._look_for_output(chunk, now)
         if self._visible is None and kind is self._shape:
-            self.usage = kind not in _TEXT and not issubclass(kind, Mapping) and hasattr(chunk, "usage")
-            if self.usage or kind in _TEXT:
-                self.kind = kind
+            if issubclass(kind, Mapping):
+                self.usage = _usage_in_mapping
+            elif kind not in _TEXT:
+                self.usage = _usage if hasattr(chunk, "usage") else _no_usage
+            self.kind = kind
 
     def _look_for_output(self, chunk: Any, now: float) -> None:
         if self._visible is None:
@@ -177,6 +185,15 @@ class Watch:
 
 _TEXT = frozenset({str, bytes, bytearray})
 _EMPTIABLE = frozenset({*_TEXT, dict, list, tuple})
+
+
+_usage = attrgetter("usage")
+_usage_in_mapping = methodcaller("get", "usage")
+
+
+def _no_usage(chunk: object) -> object:
+    # The last chunk may have what those before it have not.
+    return getattr(chunk, "usage", None)
 
 
 def has_output(chunk: object) -> bool:
