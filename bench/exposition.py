@@ -27,6 +27,7 @@ from llmvitals.exposition import _respond, encode, encode_openmetrics, serve
 
 SERIES = 10_000
 ROUNDS = 30
+TRACE = {"trace_id": "0af7651916cd43dd8448eb211c80319c", "span_id": "b7ad6b7169203331"}
 
 
 def by_prometheus_client(family: Family, registry: CollectorRegistry) -> Any:
@@ -35,7 +36,9 @@ def by_prometheus_client(family: Family, registry: CollectorRegistry) -> Any:
     return (Counter if family.type == "counter" else Gauge)(family.name, family.help, family.labels, registry=registry)
 
 
-def registry_of(series: int, metric: Callable[[Family, CollectorRegistry], Any]) -> CollectorRegistry:
+def registry_of(
+    series: int, metric: Callable[[Family, CollectorRegistry], Any], *, exemplars: bool = False
+) -> CollectorRegistry:
     registry = CollectorRegistry()
     duration, ends, running = (
         metric(family, registry)
@@ -46,6 +49,8 @@ def registry_of(series: int, metric: Callable[[Family, CollectorRegistry], Any])
         child = duration.labels("chat", "openai", f"model-{number}", f"model-{number}-2026", "127.0.0.1", "8081", "")
         for power in range(8):
             child.observe(0.0137 * 2**power)
+            if exemplars:
+                child.exemplify(0.0137 * 2**power, TRACE, 1_700_000_000.125 + power)
     for number in range(series // 10):
         ends.labels("chat", "openai", f"model-{number}").inc(number * 977)
         running.labels("chat", "openai", f"model-{number}").set(number / 7)
@@ -65,6 +70,7 @@ def main() -> None:
     prometheus_client.disable_created_metrics()
     compare("prometheus_client's metrics", registry_of(SERIES, by_prometheus_client))
     compare("llmvitals' metrics", registry_of(SERIES, OwnMetric))
+    compare("llmvitals' metrics, half of the buckets with an exemplar", registry_of(SERIES, OwnMetric, exemplars=True))
     for series in (1_000, SERIES):
         compare_codings(registry_of(series, OwnMetric), series)
 

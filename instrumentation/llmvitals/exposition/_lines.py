@@ -98,11 +98,12 @@ def read(metric: Any, *, exemplars: bool) -> tuple[Metric, list[str]] | None:
         if prefixes is None:
             own = metric.samples_of(values) if kind is OwnMetric else _samples(kind, metric, child, values)
             prefixes = kept[values] = [make_prefix(name, labels) for name, labels in own]
-        lines = [f"{prefix}{number(amount)}\n" for prefix, amount in zip(prefixes, amounts, strict=True)]
-        if exemplars:
-            for index, exemplar in (child.exemplars or {} if kind is OwnMetric else _exemplars(kind, child)).items():
-                lines[index] = f"{lines[index][:-1]}{exemplar_text(exemplar)}\n"
-        output += lines
+        found = (child.exemplars if kind is OwnMetric else _exemplars(kind, child)) if exemplars else None
+        first = len(output)
+        output += [f"{prefix}{number(amount)}\n" for prefix, amount in zip(prefixes, amounts, strict=True)]
+        if found:
+            for index, exemplar in found.items():
+                output[first + index] = f"{output[first + index][:-1]}{exemplar_text(exemplar)}\n"
     return metric.describe()[0], output
 
 
@@ -112,7 +113,7 @@ def _amounts(kind: type, child: Any) -> Iterable[float] | None:
         return None if "_child_samples" in vars(child) else (child._value.get(),)  # noqa: SLF001
     if kind is Counter:
         return (child._value.get(),)  # noqa: SLF001
-    amounts = list(accumulate(bucket.get() for bucket in child._buckets))  # noqa: SLF001
+    amounts = list(accumulate([bucket.get() for bucket in child._buckets]))  # noqa: SLF001
     if child._upper_bounds[0] < 0:  # noqa: SLF001 -- such a histogram has no sum; rare enough for the slow way
         return None
     amounts += (amounts[-1], child._sum.get())  # noqa: SLF001
@@ -124,7 +125,7 @@ def _exemplars(kind: type, child: Any) -> dict[int, Exemplar]:
     if kind is Gauge:
         return {}
     found = [value.get_exemplar() for value in ([child._value] if kind is Counter else child._buckets)]  # noqa: SLF001
-    return {index: exemplar for index, exemplar in enumerate(found) if exemplar is not None}
+    return {index: exemplar for index, exemplar in enumerate(found) if exemplar is not None} if any(found) else {}
 
 
 def _samples(kind: type, metric: Any, child: Any, values: tuple[str, ...]) -> list[tuple[str, dict[str, str]]]:
