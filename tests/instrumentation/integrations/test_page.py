@@ -14,10 +14,16 @@ from tests.instrumentation.integrations.test_redis import Handler as RedisHandle
 from tests.instrumentation.integrations.test_redis import Server as RedisServer
 from tests.instrumentation.integrations.test_server_requests import get
 
-from llmvitals import integrations
+import llmvitals
+from llmvitals import integrations, testing
+from llmvitals.exposition import encode
 
 PAGE = Path(__file__).parents[3] / "docs" / "integrations.md"
-SECTIONS = re.findall(r"^### (.+?)\n\n(.*?)```python\n(.*?)```", PAGE.read_text(), re.DOTALL | re.MULTILINE)
+# Each has a title, a text, a program, and what that shows.
+SECTION = re.compile(
+    r"^### (.+?)\n\n(.*?)```python\n(.*?)```\n(?:\n```text\n(.*?)```\n)?", re.DOTALL | re.MULTILINE
+)
+SECTIONS = SECTION.findall(PAGE.read_text())
 USAGE = {"prompt_tokens": 7, "completion_tokens": 5, "total_tokens": 12}
 COMPLETION = {"id": "1", "object": "chat.completion", "created": 1, "model": "talker", "choices": [], "usage": USAGE}
 PARTS = {"model": "talker", "message": {"role": "assistant", "content": "Fine"}}
@@ -62,28 +68,42 @@ def _ports():
             thread.join()
 
 
-@pytest.mark.parametrize(("title", "text", "code"), SECTIONS, ids=[title for title, _, _ in SECTIONS])
-def test_a_section_shows_what_it_says(vitals, ports, title, text, code):
-    """Its program runs, and every family that its text names in full is there."""
+@pytest.fixture(name="vitals")
+def _vitals():
+    """As the page's first block makes them."""
+    with testing.fresh() as vitals:
+        llmvitals.instrument(vitals)
+        yield vitals
+        llmvitals.uninstrument()
+
+
+@pytest.mark.parametrize(("title", "text", "code", "shown"), SECTIONS, ids=[section[0] for section in SECTIONS])
+def test_a_section_shows_what_it_says(vitals, ports, title, text, code, shown):
+    """Its program runs, the metrics are those that it shows, and every family that its text names in full is there."""
     for package in re.findall(r"^(?:import|from) (\w+)", code, re.MULTILINE):
         pytest.importorskip(package)
     for port, free in ports.items():
         code = code.replace(port, free)
-    scope = {"vitals": vitals, "__name__": "page"}
+    scope = {"vitals": vitals, "__name__": "__main__"}
 
     exec(compile(code, f"{PAGE}: {title}", "exec"), scope)
     ask(scope.get("app"))
+    page = encode(vitals.registry).decode()
+    for port, free in ports.items():
+        page = page.replace(f'"{free}"', f'"{port}"')
     if title == "ollama":
         scope["client"]._client.close()  # The oldest has no way of its own.
 
     named = re.findall(r"`((?:gen_ai|llmvitals|http|db)_\w+)`", text)
     # Those of a client that is closed by now are gone again; that they were there is what counts.
-    shown = set(vitals.recorder._series)
+    families = set(vitals.recorder._series)
+    assert shown.splitlines(), "what the program makes of these metrics"
+    assert [] == [line for line in shown.splitlines() if line not in page.splitlines()]
     assert named
     # What only more than one program can show: nothing was cleared, no breaker changed, no pool was full.
     rare = {"cache_evictions_total", "circuit_breaker_transitions_total", "pool_wait_seconds", "pool_max_connections"}
     rare |= {"pool_timeouts_total"}
-    assert set() == set(named) - shown - {f"llmvitals_{name}" for name in rare}
+    assert set() == set(named) - families - {f"llmvitals_{name}" for name in rare}
 
 
 def ask(app):
@@ -98,7 +118,7 @@ def ask(app):
 
 def test_every_library_has_a_section():
     """None is watched in silence."""
-    titles = " ".join(title for title, _, _ in SECTIONS).lower()
+    titles = " ".join(title for title, *_ in SECTIONS).lower()
 
     assert [] == [library for library, _, _ in integrations._LIBRARIES if library not in titles]
     assert [] == [name for name in integrations.__all__ if name not in PAGE.read_text()]
