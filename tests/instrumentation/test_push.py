@@ -131,6 +131,41 @@ assert "requests" not in sys.modules
     assert 'gen_ai_client_operation_duration_seconds_count{error_type="",' in text
 
 
+@pytest.mark.stack
+def test_a_job_of_many_processes_pushes_what_all_of_them_did(gateway):
+    """Once, when the first of them ends: a push of each would replace that of the others."""
+    program = """
+import multiprocessing
+import llmvitals
+
+vitals = llmvitals.start(service="many", port=0)
+
+def work():
+    with vitals.call(provider="local", model="talker"):
+        pass
+
+workers = [multiprocessing.get_context("fork").Process(target=work) for _ in range(3)]
+for worker in workers:
+    worker.start()
+for worker in workers:
+    worker.join()
+work()
+"""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("LLMVITALS_")}
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env=environment | {"LLMVITALS_PUSHGATEWAY_URL": gateway},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+    assert (0, "") == (done.returncode, done.stderr)
+    counts = [line for line in servers.request(f"{gateway}/metrics").text.splitlines() if 'job="many"' in line]
+    assert ["4"] == [line.rpartition(" ")[2] for line in counts if "operation_duration_seconds_count{" in line]
+
+
 # --- Such as misbehave ------------------------------------------------------------------------------------------------
 
 
