@@ -61,6 +61,7 @@ class Journal:
             "journal", self._write, max_items=_BATCH, max_wait_seconds=_BATCH_SECONDS, flush_seconds=30
         )
         self._writing = asyncio.Lock()
+        vitals.sqlite_file("journal", path)
         self._on_the_way: set[asyncio.Task[None]] = set()
 
     @classmethod

@@ -33,7 +33,7 @@ from companion._tuning import Tuning, offer_tunables
 from companion._turns import Turns
 from companion._voice import VoiceChat
 from companion._web import application
-from llmvitals import Vitals, catalogue
+from llmvitals import Vitals
 
 __all__ = ["serve"]
 
@@ -76,17 +76,13 @@ async def serve(settings: Settings) -> None:
 
 @asynccontextmanager
 async def _assembled(settings: Settings, vitals: Vitals, ledger: EffectLedger) -> AsyncGenerator[Starlette, None]:
-    def observe(operation: str, seconds: float, error: BaseException | None) -> None:
-        kind = "" if error is None else type(error).__name__
-        vitals.recorder.child(catalogue.DB_OPERATION_DURATION, "sqlite", operation, kind).observe(seconds)
-
     async with AsyncExitStack() as stack:
         startup = vitals.startup("store", "journal", "models", "inner_life", "sockets")
         # What takes questions is closed before what answers them, and the store that both write to last.
         shutdown = vitals.shutdown(timeout_seconds=30)
         stack.push_async_callback(shutdown.arun)
         with startup.phase("store"):
-            store = await Store.open(settings.data_dir / "companion.db", observe)
+            store = await Store.open(settings.data_dir / "companion.db", vitals)
             shutdown.register("store", store.close)
         dials = Dials()
         with startup.phase("journal"):

@@ -1,6 +1,7 @@
 """What an application says of the things that it keeps: caches, user profiles, pools."""
 
 from collections.abc import Callable, MutableMapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from llmvitals._caches import Cache, Caches
@@ -76,6 +77,15 @@ class Kept:
             tell=self._history.record,
             **more,
         )
+
+    def sqlite_file(self, name: str, path: str | Path) -> None:
+        """Show the size of a SQLite database and of its write-ahead log, which grows when nothing checkpoints it.
+
+        What is done with it is told by the integrations with aiosqlite and SQLAlchemy.
+        """
+        from llmvitals._sqlite_files import show_sqlite_files
+
+        show_sqlite_files(self.recorder, name, path)
 
     def users(
         self,

@@ -220,6 +220,23 @@ POOL_CLOSED = Family(
 )
 BATCH_MAX_ITEMS = Family("llmvitals_batch_max_items", "gauge", "Items that make a batch now.", ("queue",), across="max")
 
+# --- Databases --------------------------------------------------------------------------------------------------------
+
+DB_QUEUE_WAIT = Family(
+    "llmvitals_db_queue_wait_seconds",
+    "histogram",
+    "Time from handing something to a database connection's thread to its turn there.",
+    ("db_system_name",),
+    (0.0001, 0.0005, 0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0),
+)
+SQLITE_BYTES = Family(
+    "llmvitals_sqlite_bytes",
+    "gauge",
+    "Size of a SQLite database's files: the database, and its wal, which should be small after each checkpoint.",
+    ("database", "file"),
+    across="max",
+)
+
 # --- Clean-ups --------------------------------------------------------------------------------------------------------
 
 CLEANUP_DURATION = Family(

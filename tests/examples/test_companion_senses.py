@@ -147,16 +147,17 @@ def test_old_exchanges_go(tmp_path):
     """What is older than it should be is deleted, and the rest is kept."""
 
     async def steps():
-        store = await Store.open(tmp_path / "companion.db", lambda *_: None)
+        store = await Store.open(tmp_path / "companion.db", vitals)
         for at in (1.0, 2.0, 3.0):
             store.remember(Exchange("ann", "talker", f"at {at:g}", "yes", at))
-        await store._backlog.join()
+        await asyncio.gather(*store._on_the_way)
         deleted = await store.delete_before(3.0)
         left = await store.recent("ann", 10)
         await store.close()
         return deleted, [exchange.question for exchange in left]
 
-    assert (2, ["at 3"]) == asyncio.run(steps())
+    with testing.fresh() as vitals:
+        assert (2, ["at 3"]) == asyncio.run(steps())
 
 
 @pytest.fixture(name="journal")

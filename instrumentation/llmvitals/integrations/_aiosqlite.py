@@ -1,28 +1,23 @@
-"""aiosqlite: the duration of statements, fetches, commits and rollbacks, the wait for the connection's thread included.
+"""aiosqlite: the duration of statements, fetches, commits and rollbacks, the wait for the connection's thread included,
+and that wait by itself.
 
 All that a connection does goes through one method, which hands it to the thread.
 """
 
 import functools
-import re
 from collections.abc import Callable
 from time import perf_counter
 from typing import Any
 
 import aiosqlite
 
+from llmvitals import _work_families as families
 from llmvitals import catalogue
 from llmvitals._recording import error_type
+from llmvitals._vitals import Vitals
 from llmvitals.integrations._session import Session
+from llmvitals.integrations._sql import operation_of, spoken_for
 
-_STATEMENTS = frozenset(
-    {
-        "ALTER", "ANALYZE", "ATTACH", "BEGIN", "COMMIT", "CREATE", "DELETE", "DETACH", "DROP", "END", "EXPLAIN",
-        "INSERT", "PRAGMA", "REINDEX", "RELEASE", "REPLACE", "ROLLBACK", "SAVEPOINT", "SELECT", "UPDATE", "VACUUM",
-        "VALUES", "WITH",
-    }
-)  # fmt: skip
-_FIRST_WORD = re.compile(r"(?:\s+|--[^\n]*(?:\n|$)|/\*.*?\*/)*+([A-Za-z]+)", re.DOTALL)
 _WITH_SQL = frozenset({"execute", "executemany", "_execute_insert", "_execute_fetchall"})
 _WITHOUT_SQL = {
     "commit": "COMMIT",
@@ -42,13 +37,15 @@ def _wrap(session: Session, original: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(original)
     async def execute(self: Any, fn: Any, *args: Any, **kwargs: Any) -> Any:
         vitals = session.vitals
-        operation = _operation(fn, args) if vitals is not None else None
-        if vitals is None or operation is None:
+        if vitals is None:
             return await original(self, fn, *args, **kwargs)
+        operation = _operation(fn, args)
         started = perf_counter()
+        if operation is None or self in spoken_for:
+            return await original(self, _waited(vitals, fn, started), *args, **kwargs)
         failure: BaseException | None = None
         try:
-            return await original(self, fn, *args, **kwargs)
+            return await original(self, _waited(vitals, fn, started), *args, **kwargs)
         except BaseException as error:
             failure = error
             raise
@@ -61,11 +58,20 @@ def _wrap(session: Session, original: Callable[..., Any]) -> Callable[..., Any]:
     return execute
 
 
+def _waited(vitals: Vitals, fn: Callable[..., Any], started: float) -> Callable[..., Any]:
+    """*fn*, to be called in the connection's thread; that it has come to its turn is told first."""
+
+    @functools.wraps(fn)
+    def in_thread(*args: Any, **kwargs: Any) -> Any:
+        vitals.recorder.child(families.DB_QUEUE_WAIT, "sqlite").observe(perf_counter() - started)
+        return fn(*args, **kwargs)
+
+    return in_thread
+
+
 def _operation(fn: Any, args: tuple[Any, ...]) -> str | None:
     """The operation's name, one of few; None for what is none (cursors made and closed, settings)."""
     method = getattr(fn, "__name__", "")
     if method in _WITH_SQL and args and isinstance(args[0], str):
-        found = _FIRST_WORD.match(args[0])
-        word = found.group(1).upper() if found is not None else ""
-        return word if word in _STATEMENTS else "_OTHER"
+        return operation_of(args[0])
     return _WITHOUT_SQL.get(method)

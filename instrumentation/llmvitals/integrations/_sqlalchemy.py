@@ -1,7 +1,9 @@
-"""SQLAlchemy's connection pools, sync and async: connections, the wait for one, and how long it is kept.
+"""SQLAlchemy, sync and async: the duration of statements, commits and rollbacks; of its connection pools the
+connections, the wait for one, and how long it is kept.
 
-A pool goes by the name that the application gave it, ``create_engine(..., pool_logging_name="main")``; those without
-one are together ``sqlalchemy``. Only pools that can be full (QueuePool and its kin) have numbers.
+An operation goes by its first word and its database, so nothing of a statement is shown. A pool goes by the name that
+the application gave it, ``create_engine(..., pool_logging_name="main")``; those without one are together
+``sqlalchemy``. Only pools that can be full (QueuePool and its kin) have numbers.
 """
 
 import functools
@@ -13,20 +15,29 @@ from time import perf_counter
 from typing import Any
 
 from sqlalchemy import event
+from sqlalchemy.engine import Engine
+from sqlalchemy.engine.default import DefaultDialect
 from sqlalchemy.pool import Pool
 
 from llmvitals import catalogue
-from llmvitals._recording import Recorder
+from llmvitals._recording import Recorder, error_type
 from llmvitals.integrations._session import Session
+from llmvitals.integrations._sql import operation_of, spoken_for
 
 _CHECKED_OUT = "llmvitals.checked_out"
+_STARTED = "llmvitals.started"
+# Where SQLAlchemy's name of a database is not OpenTelemetry's.
+_SYSTEMS = {"mssql": "microsoft.sql_server", "oracle": "oracle.db"}
 
 
 def install(session: Session) -> None:
     pools = _Pools(session)
     session.patch(Pool, "connect", functools.partial(_wrap, session, pools))
 
-    def checkout(connection: Any, record: Any, proxy: Any) -> None:  # noqa: ARG001 -- as the event calls it
+    def checkout(connection: Any, record: Any, proxy: Any) -> None:
+        driver = getattr(connection, "driver_connection", None)
+        if driver is not None and driver is not connection:
+            spoken_for.add(driver)
         record.info[_CHECKED_OUT] = (_name(proxy._pool), perf_counter())  # noqa: SLF001 -- nothing public leads there
 
     def checkin(connection: Any, record: Any) -> None:  # noqa: ARG001
@@ -35,10 +46,65 @@ def install(session: Session) -> None:
         if vitals is not None and taken is not None:
             vitals.recorder.child(catalogue.DB_CONNECTION_USE, taken[0]).observe(perf_counter() - taken[1])
 
-    for name, listener in (("checkout", checkout), ("checkin", checkin)):
+    _listen(session, Pool, checkout=checkout, checkin=checkin)
+    session.undo_with(spoken_for.clear)
+    _watch_statements(session)
+    for name in ("do_commit", "do_rollback"):
+        session.patch(DefaultDialect, name, functools.partial(_wrap_ending, session))
+
+
+def _watch_statements(session: Session) -> None:
+    def before(connection: Any, *_: Any) -> None:
+        connection.info[_STARTED] = perf_counter()
+
+    def after(connection: Any, cursor: Any, statement: Any, *_: Any) -> None:  # noqa: ARG001 -- as the event calls it
+        ended(connection.info, connection.dialect, statement, None)
+
+    def failed(context: Any) -> None:
+        if context.connection is not None and context.statement is not None:
+            ended(context.connection.info, context.dialect, context.statement, context.original_exception)
+
+    def ended(info: Any, dialect: Any, statement: str, error: BaseException | None) -> None:
+        started = info.pop(_STARTED, None)
+        if started is not None:
+            _record(session, dialect, operation_of(statement), started, error)
+
+    _listen(session, Engine, before_cursor_execute=before, after_cursor_execute=after, handle_error=failed)
+
+
+def _record(session: Session, dialect: Any, operation: str, started: float, error: BaseException | None) -> None:
+    vitals = session.vitals
+    if vitals is not None:
+        system = _SYSTEMS.get(dialect.name, dialect.name)
+        vitals.recorder.child(catalogue.DB_OPERATION_DURATION, system, operation, error_type(error)).observe(
+            perf_counter() - started
+        )
+
+
+def _wrap_ending(session: Session, original: Callable[..., Any]) -> Callable[..., Any]:
+    """Of a transaction, which has events for its end's beginning only."""
+    operation = original.__name__.removeprefix("do_").upper()
+
+    @functools.wraps(original)
+    def end(self: Any, *args: Any, **kwargs: Any) -> Any:
+        started = perf_counter()
+        try:
+            answer = original(self, *args, **kwargs)
+        except BaseException as error:
+            record(self, operation, started, error)
+            raise
+        record(self, operation, started, None)
+        return answer
+
+    record = _guarded(session, functools.partial(_record, session))
+    return end
+
+
+def _listen(session: Session, target: Any, **listeners: Callable[..., None]) -> None:
+    for name, listener in listeners.items():
         guarded = _guarded(session, listener)
-        event.listen(Pool, name, guarded)
-        session.undo_with(functools.partial(event.remove, Pool, name, guarded))
+        event.listen(target, name, guarded)
+        session.undo_with(functools.partial(event.remove, target, name, guarded))
 
 
 def _guarded(session: Session, listener: Callable[..., None]) -> Callable[..., None]:

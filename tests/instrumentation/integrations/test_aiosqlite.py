@@ -1,5 +1,6 @@
 import asyncio
 import sqlite3
+import time
 
 import pytest
 
@@ -65,6 +66,18 @@ def test_errors_come_out_as_they_are(vitals):
 
     run(use)
     assert {("SELECT", "OperationalError"): 1, ("_OTHER", "OperationalError"): 1} == operations(vitals)
+
+
+def test_the_wait_for_the_connections_thread(vitals):
+    """What comes while another statement runs waits for it, and the wait is told by itself."""
+
+    async def use(connection):
+        await connection.create_function("nap", 1, lambda seconds: time.sleep(seconds) or 0)
+        await asyncio.gather(*(connection.execute(f"SELECT nap({seconds})") for seconds in (0.05, 0, 0)))
+
+    run(use)
+    assert vitals.value("llmvitals_db_queue_wait_seconds_count", db_system_name="sqlite") >= 3
+    assert 0.08 < vitals.value("llmvitals_db_queue_wait_seconds_sum", db_system_name="sqlite") < 2
 
 
 def test_a_cancelled_statement_is_cancelled(vitals):

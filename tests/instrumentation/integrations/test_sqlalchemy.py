@@ -31,6 +31,45 @@ def connections(vitals, name="main"):
     }
 
 
+def operations(vitals):
+    return {
+        (dict(labels)["db_operation_name"], dict(labels)["error_type"]): value
+        for labels, value in vitals.samples("db_client_operation_duration_seconds_count").items()
+    }
+
+
+def test_statements_and_ends_of_transactions(vitals, engine):
+    """Each by its first word, many rows in one statement once, errors by the driver's own; and no text of any."""
+    with engine.begin() as connection:
+        connection.execute(sqlalchemy.text("-- first\nCREATE TABLE secrets (secret TEXT NOT NULL)"))
+        insert = sqlalchemy.text("INSERT INTO secrets VALUES (:secret)")
+        connection.execute(insert, [{"secret": "a"}, {"secret": "b"}])
+        assert 2 == connection.scalar(sqlalchemy.text("SELECT count(*) FROM secrets"))
+    with pytest.raises(sqlalchemy.exc.IntegrityError), engine.begin() as connection:
+        connection.execute(insert, {"secret": None})
+    with engine.connect() as connection:
+        connection.execute(sqlalchemy.text("PRAGMA user_version"))
+
+    counted = operations(vitals)
+    rollbacks = counted.pop(("ROLLBACK", ""))
+    assert {("CREATE", ""): 1, ("INSERT", ""): 1, ("SELECT", ""): 1, ("COMMIT", ""): 1, ("PRAGMA", ""): 1} | {
+        ("INSERT", "IntegrityError"): 1
+    } == counted
+    assert rollbacks >= 2  # A connection that goes back to its pool is rolled back, too.
+    assert "secret" not in str(vitals.samples("db_client_operation_duration_seconds_count"))
+    assert 0 < vitals.value("db_client_operation_duration_seconds_sum", db_operation_name="INSERT") < 5
+
+
+def test_nobody_counts_after_the_end(vitals, engine):
+    """A statement that began before `uninstrument` and one after it count nothing, and work."""
+    with engine.connect() as connection:
+        llmvitals.uninstrument()
+        before = operations(vitals)
+        assert 1 == connection.scalar(sqlalchemy.text("SELECT 1"))
+
+    assert before == operations(vitals)
+
+
 def test_a_pool_under_its_own_name(vitals, engine):
     """Used, idle, the most there may be, the wait and the use."""
     with engine.connect() as connection:
@@ -57,7 +96,7 @@ def test_a_full_pool_times_out_as_before(vitals, engine):
 
 
 def test_an_async_engine(vitals, tmp_path):
-    """The same, under the name of those that have none; its statements are aiosqlite's."""
+    """The same, under the name of those that have none; a statement counts once, not for aiosqlite, too."""
     pytest.importorskip("aiosqlite")
     from sqlalchemy.ext.asyncio import create_async_engine
 
@@ -65,16 +104,19 @@ def test_an_async_engine(vitals, tmp_path):
         engine = create_async_engine(
             f"sqlite+aiosqlite:///{tmp_path / 'database'}", poolclass=pool.AsyncAdaptedQueuePool
         )
-        async with engine.connect() as connection:
+        async with engine.begin() as connection:
             assert 1 == await connection.scalar(sqlalchemy.text("SELECT 1"))
+            with pytest.raises(sqlalchemy.exc.OperationalError):
+                await connection.execute(sqlalchemy.text("SELECT * FROM nothing"))
             seen = connections(vitals, "sqlalchemy")
         await engine.dispose()
         return seen
 
     assert {"used": 1, "idle": 0} == asyncio.run(main())
-    assert 1 == vitals.value(
-        "db_client_operation_duration_seconds_count", db_system_name="sqlite", db_operation_name="SELECT"
-    )
+    counted = operations(vitals)
+    assert (1, 1) == (counted["SELECT", ""], counted["SELECT", "OperationalError"])
+    assert 1 == counted["COMMIT", ""]
+    assert vitals.value("llmvitals_db_queue_wait_seconds_count", db_system_name="sqlite") >= 3
 
 
 def test_pools_that_cannot_be_full_have_no_numbers(vitals):
