@@ -10,9 +10,10 @@ from prometheus_client.parser import text_string_to_metric_families
 from tests.exporter.reading import LINUX, plant, settings
 from tests.exporter.test_cgroup import V2_MOUNT, v2
 from tests.exporter.test_koboldcpp import PERF
-from tests.exporter.test_nvidia import FAKE, gpu, ok
+from tests.exporter.test_nvidia import FAKE, UUID, gpu, ok
 
 from llmvitals.exposition import encode
+from llmvitals_exporter import _dcgm, _gpu
 from llmvitals_exporter._child import Child
 from llmvitals_exporter._declaration import Declaration
 from llmvitals_exporter._places import PROCFS
@@ -25,12 +26,10 @@ from llmvitals_exporter.collectors.koboldcpp import KOBOLDCPP, KoboldCpp
 from llmvitals_exporter.collectors.nvidia import Nvidia
 from llmvitals_exporter.collectors.processes import WATCH
 
-#: Everything that the fake card says: each reading of the table once.
+#: Everything that the fake card says: each reading of the table once, and all that dcgm-exporter has a name for.
 CARD = gpu(
-    [
-        (name, ["gpu" if family.labels[1:] == ("sensor",) else "x"] * (len(family.labels) - 1), 1.0)
-        for name, (family, _) in nvidia._BY_NAME.items()
-    ]
+    [(name, ["x"] * (len(family.labels) - 1), 1.0) for name, (family, _) in _gpu._BY_NAME.items()]
+    + [(name, list(labels), 1.0) for name, labels, _, _ in _dcgm._SAME if labels]
 )
 
 
@@ -43,13 +42,13 @@ def _text(tmp_path_factory):
     plant(root, v2(memory_current="1\n", memory_max="2\n", memory_events="oom_kill 3\n", cpu_max="1 2\n"))
     plant(root, v2(cpu_stat="usage_usec 1\nthrottled_usec 1\n"))
     script = root / "script"
-    script.write_text(json.dumps([ok(CARD)]) + "\n")
+    script.write_text(json.dumps([{**ok(CARD), "xids": [[UUID, 94, 1, 1.7e9]]}]) + "\n")
     child = Child([sys.executable, str(FAKE), str(script), str(root / "starts")])
 
     def declared(declaration):
         """The machine's files are read as they are; servers, GPUs and processes are played."""
         if declaration is nvidia.COLLECTOR:
-            return replaced(declaration, lambda _: Nvidia(child, wait=10.0))
+            return replaced(declaration, lambda _: Nvidia(child, wait=10.0, dcgm=True))
         if declaration is koboldcpp.COLLECTOR:
             servers = KOBOLDCPP.parse(["http://127.0.0.1:5001"])
             return replaced(declaration, lambda _: KoboldCpp(servers, fetch=lambda _: PERF))
@@ -98,8 +97,9 @@ def test_names_are_unique():
 
 
 def excused(line):
-    """node_exporter's own names, and one of ours that every exporter of GPUs has."""
-    if line.startswith("llmvitals_gpu_count "):  # A number of cards, not the count of a histogram.
+    """node_exporter's and dcgm-exporter's own names, and one of ours that every exporter of GPUs has."""
+    # A number of cards, not the count of a histogram.
+    if line.startswith(("DCGM_FI_", "llmvitals_gpu_count ")):
         return True
     return line.startswith("node_memory_") and line.endswith(
         "metric names should be written in 'snake_case' not 'camelCase'"

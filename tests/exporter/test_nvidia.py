@@ -17,7 +17,10 @@ UUID = "GPU-00000000-0000-0000-0000-000000000001"
 
 
 def gpu(readings=(("temperature_celsius", ["gpu"], 41.0), ("utilization_ratio", [], 0.5)), uuid=UUID):
-    info = {"index": "0", "name": "NVIDIA H200", "pci_bus_id": "0:1", "vbios_version": "9", "mig_mode": "disabled"}
+    info = {"index": "0", "name": "NVIDIA H200", "pci_bus_id": "0:1", "vbios_version": "9"} | {
+        "mig_mode": "disabled",
+        "memory": "dedicated",
+    }
     return {"uuid": uuid, "info": info, "readings": [list(reading) for reading in readings]}
 
 
@@ -33,7 +36,7 @@ OK_SERIES = {
     "llmvitals_gpu_collector_nvml_return_code": 0.0,
     "llmvitals_gpu_count": 1.0,
     f'llmvitals_gpu_info{{uuid="{UUID}",index="0",name="NVIDIA H200",pci_bus_id="0:1",vbios_version="9",'
-    'mig_mode="disabled",driver_version="570.1",cuda_version="12.8"}': 1.0,
+    'mig_mode="disabled",memory="dedicated",driver_version="570.1",cuda_version="12.8"}': 1.0,
     f'llmvitals_gpu_temperature_celsius{{uuid="{UUID}",sensor="gpu"}}': 41.0,
     f'llmvitals_gpu_utilization_ratio{{uuid="{UUID}"}}': 0.5,
 }

@@ -1,0 +1,75 @@
+"""The driver as this process sees it: what a question to it can come to."""
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+Reading = tuple[str, list[str], float]
+"""A family's name without ``llmvitals_gpu_``, the values of its labels but ``uuid``, and a number in base units."""
+
+
+class Nvml(Protocol):
+    """The part of the module `pynvml` that is always there; everything else may be missing in an old driver."""
+
+    NVMLError: type[Exception]
+
+    def nvmlInit(self) -> None: ...  # noqa: N802 -- NVIDIA's name
+
+    def nvmlDeviceGetCount(self) -> int: ...  # noqa: N802 -- NVIDIA's name
+
+
+DRIVER_NOT_LOADED, LIBRARY_NOT_FOUND, TIMEOUT, UNKNOWN = 9, 12, 10, 999
+#: At start these say that there is nothing here.
+ABSENT = frozenset({DRIVER_NOT_LOADED, LIBRARY_NOT_FOUND})
+#: After these no reading of this process can be trusted: uninitialised, driver not loaded, GPU lost, reset required,
+#: library and driver of different versions, GPU not found.
+LIFECYCLE = frozenset({1, DRIVER_NOT_LOADED, 15, 16, 18, 28})
+
+
+class DriverFailedError(Exception):
+    """The driver, a card or the library is gone.
+
+    Args:
+        code: NVML's return code.
+    """
+
+    def __init__(self, code: int, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+def code_of(error: Exception) -> int:
+    code = getattr(error, "value", None)
+    return code if isinstance(code, int) else UNKNOWN
+
+
+def ask(nvml: Nvml, function: str, *arguments: Any) -> Any:
+    """What NVML says, or None when card, driver, library or permission do not allow the question.
+
+    Raises:
+        DriverFailedError: When the driver or a card is gone, so that nothing else of it can be trusted either.
+    """
+    call: Callable[..., Any] | None = getattr(nvml, function, None)
+    if call is None:
+        return None
+    try:
+        return call(*arguments)
+    except nvml.NVMLError as error:
+        code = code_of(error)
+        if code in LIFECYCLE:
+            raise DriverFailedError(code, f"{function}: {error}") from error
+        return None
+
+
+def number(value: object) -> int | None:
+    """The number, unless it is none, or one of the driver's ways to write "no value"."""
+    if isinstance(value, bool) or not isinstance(value, int):
+        return None
+    top_32, top_64 = 0x7FFFFFF0, 0x7FFFFFFFFFFFFFF0
+    blank = value < 0 or top_32 <= value <= top_32 + 15 or 0xFFFFFFF0 <= value <= 0xFFFFFFFF or value >= top_64
+    return None if blank else value
+
+
+def text(value: object) -> str:
+    if isinstance(value, bytes):  # Older pynvml.
+        return value.decode("utf-8", "replace")
+    return value if isinstance(value, str) else ""
