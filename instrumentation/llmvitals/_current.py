@@ -10,6 +10,7 @@ if TYPE_CHECKING:
 
 _lock = threading.Lock()
 _running: list["Vitals"] = []
+_stand_in: "Vitals | None" = None
 
 
 def current() -> "Vitals | None":
@@ -29,3 +30,13 @@ def pop(vitals: "Vitals") -> None:
     with _lock:
         if vitals in _running:
             _running.remove(vitals)
+
+
+def stand_in() -> "Vitals | None":
+    """What `start` returns instead of starting anything: that of a test."""
+    return _stand_in
+
+
+def use_stand_in(vitals: "Vitals | None") -> None:
+    global _stand_in  # noqa: PLW0603 -- it stands in for what is the process's, too
+    _stand_in = vitals

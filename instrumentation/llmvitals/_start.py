@@ -64,6 +64,9 @@ def start(
             ``LLMVITALS_INFERENCE_USAGE``; default: no.
         pushgateway_url: Where `Vitals.push` goes, at `Vitals.close` by itself. ``LLMVITALS_PUSHGATEWAY_URL``.
     """
+    stand_in = _current.stand_in()
+    if stand_in is not None:
+        return stand_in
     registry = prometheus_client.REGISTRY if registry is None else registry
     running = _current.on(registry)
     if running is not None:
