@@ -3,9 +3,10 @@
 import atexit
 import logging
 import os
+import socket
 import threading
 from collections.abc import Callable, Mapping
-from contextlib import nullcontext, suppress
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar
@@ -236,14 +237,17 @@ class Vitals(GenAI, Work):
         """Listen, with the other workers if there are some; when that fails say what to set, and go on without."""
         from llmvitals.exposition import serve
 
-        workers = self._workers
+        def listen(listener: socket.socket | None) -> socket.socket:
+            self._server = serve(
+                self.shown, host, port, on_error=self.recorder.fault, pages=self._pages(), listener=listener
+            )
+            return self._server.listener
+
         try:
-            with nullcontext() if workers is None else workers.one_address() as listener:
-                self._server = serve(
-                    self.shown, host, port, on_error=self.recorder.fault, pages=self._pages(), listener=listener
-                )
-                if workers is not None:
-                    workers.share(self._server.listener)
+            if self._workers is None:
+                listen(None)
+            else:
+                self._workers.listen(listen)
         except Exception as error:  # noqa: BLE001 -- ServeError mostly; no threads or descriptors left, at worst
             self.recorder.fault(
                 "exposition", error, "nothing is scraped: set LLMVITALS_METRICS_PORT or pass port= to start()"

@@ -17,6 +17,7 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.samples import Sample
 from prometheus_client.values import ValueClass
 
+from llmvitals import catalogue
 from llmvitals._recording import Drain, Recorder
 from llmvitals._series import GaugeSeries, OwnMetric
 from llmvitals.workers import _group
@@ -24,14 +25,8 @@ from llmvitals.workers._cells import CellFile
 from llmvitals.workers._merge import ADDS, EACH, LATEST, as_json
 from llmvitals.workers._retained import LAST
 
-# What the processes of a service come to: of start times the first, of limits one.
-_PROCESS = {
-    "process_virtual_memory_bytes": "sum",
-    "process_resident_memory_bytes": "sum",
-    "process_open_fds": "sum",
-    "process_max_fds": "max",
-    "process_start_time_seconds": "min",
-}
+# Of the process and of Python: what their collectors show is in the catalogue, too.
+_KNOWN = {family.name: family.across for family in catalogue.FAMILIES if family.type == "gauge"}
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else 4096
 
 Inherited = Mapping[tuple[str, ...], float]
@@ -147,8 +142,8 @@ def _key(sample: Sample) -> tuple[str, ...]:
 def _mode(collector: Any, family: Metric) -> str:
     if family.type in ("counter", "histogram", "summary"):
         return ADDS
-    if family.name in _PROCESS:
-        return _PROCESS[family.name]
+    if family.name in _KNOWN:
+        return _KNOWN[family.name]
     if family.type == "info" or family.name.endswith("_info"):
         return "max"
     said = getattr(collector, "_multiprocess_mode", None) or getattr(family, "_multiprocess_mode", None)

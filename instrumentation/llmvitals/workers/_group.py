@@ -22,8 +22,8 @@ from llmvitals.workers import _kin
 from llmvitals.workers._kin import Process
 
 VARIABLE = "LLMVITALS_WORKERS_DIR"
-LOCK_SECONDS = 1.0
-"""How long the other workers are waited for, who hold a lock for milliseconds; a stopped one may hold it for ever."""
+LOCK_SECONDS = 5.0
+"""How long the other workers are waited for. They hold a lock for a millisecond, unless one is stopped in that."""
 
 _FORGOTTEN_AFTER_SECONDS = 86_400.0
 _RETAINED, _MANY, _BAD = "retained", "many", "bad"
@@ -160,6 +160,8 @@ def join(address: str, marks: list[str], parents: list[Process]) -> Group:
     with locked(base / "lock"):
         path = _found(base, address, marks, parents)
         if path is None:
+            # A service starts: the time to look what others have left.
+            _sweep(base, but=0)
             path = base / f"{address}.{secrets.token_hex(4)}"
             path.mkdir(0o700)
         return enter(path, marks, parents)
@@ -188,10 +190,14 @@ def members(path: Path, own: str = "") -> list[Member]:
 def sweep(base: Path, *, but: int = 0) -> None:
     """Take away what services have left that ended as a whole; the process *but* that made them makes none any more."""
     with locked(base / "lock"):
-        for path in filter(lambda path: _GROUP.fullmatch(path.name), base.iterdir()):
-            with suppress(OSError), locked(path / "lock", 0.0):
-                if _is_over(path, but=but):
-                    remove(path)
+        _sweep(base, but=but)
+
+
+def _sweep(base: Path, *, but: int) -> None:
+    for path in filter(lambda path: _GROUP.fullmatch(path.name), base.iterdir()):
+        with suppress(OSError), locked(path / "lock", 0.0):
+            if _is_over(path, but=but):
+                remove(path)
 
 
 def remove(path: Path) -> None:
@@ -260,23 +266,24 @@ def _is_member(name: str) -> bool:
 
 def _found(base: Path, address: str, marks: list[str], parents: list[Process]) -> Path | None:
     for path in sorted(base.glob(f"{address}.*")):
-        known = _known(path)
-        if not set(marks) & set(known["marks"]) and not set(parents) & set(known["processes"]):
-            continue
-        if not _is_over(path, but=0):
+        ours = bool(set(marks) & set(_known(path)["marks"])) or any(
+            member.alive and member.pid == pid for pid, _ in parents for member in members(path)
+        )
+        if ours and not _is_over(path, but=0):
             return path
     return None
 
 
 def _introduce(path: Path, marks: list[str], parents: list[Process]) -> None:
-    """Write down this process's marks; who its parents are, for they may make more workers; and who it is itself."""
+    """Write down this process's marks, and who its parents are, for they may make more workers."""
     known = _known(path)
-    myself = (os.getpid(), _kin.started_at(os.getpid()))
+    if set(marks) <= set(known["marks"]) and set(parents) <= set(known["parents"]):
+        return  # As nearly always: workers are alike.
+    living = {process for process in (*known["parents"], *parents) if _kin.is_alive(process)}
     new = {
         "namespaces": list(_kin.namespaces()),
         "marks": sorted({*known["marks"], *marks}),
-        "parents": sorted({process for process in (*known["parents"], *parents) if _kin.is_alive(process)}),
-        "processes": sorted({process for process in (*known["processes"], myself) if _kin.is_alive(process)}),
+        "parents": sorted(living),
     }
     write(path / "group.json", json.dumps(new).encode())
 
@@ -287,18 +294,19 @@ def _known(path: Path) -> dict[str, Any]:
         return {
             "namespaces": list(known["namespaces"]),
             "marks": [str(mark) for mark in known["marks"]],
-            **{part: [(int(pid), str(at)) for pid, at in known[part]] for part in ("parents", "processes")},
+            "parents": [(int(pid), str(at)) for pid, at in known["parents"]],
         }
     except (OSError, ValueError, KeyError, TypeError):
-        return {"namespaces": [], "marks": [], "parents": [], "processes": []}
+        return {"namespaces": [], "marks": [], "parents": []}
 
 
 def _is_over(path: Path, *, but: int) -> bool:
     """Whether nobody lives in a group, and nobody lives, *but* that process id, who makes workers of it."""
+    known = _known(path)
+    ours = not known["namespaces"] or known["namespaces"] == list(_kin.namespaces())
+    if ours and any(pid != but and _kin.is_alive((pid, started)) for pid, started in known["parents"]):
+        return False
     if any(member.alive for member in members(path)):
         return False
-    known = _known(path)
-    if known["namespaces"] and known["namespaces"] != list(_kin.namespaces()):
-        # Another container's processes cannot be seen from here.
-        return time.time() - path.stat().st_mtime > _FORGOTTEN_AFTER_SECONDS
-    return not any(pid != but and _kin.is_alive((pid, started)) for pid, started in known["parents"])
+    # Another container's processes cannot be seen from here.
+    return ours or time.time() - path.stat().st_mtime > _FORGOTTEN_AFTER_SECONDS

@@ -5,6 +5,7 @@ Each has one thread that answers. Only processes of the same user, or root's, ar
 
 import json
 import os
+import random
 import selectors
 import socket
 import struct
@@ -162,10 +163,12 @@ class Asking:
         self._hung = set(hung)
         return answers, hung
 
-    def listener(self, names: Iterable[str]) -> socket.socket | None:
+    def listener(self, names: list[str]) -> socket.socket | None:
         """Return the socket that one of these workers accepts scrapes on; None when none of them has one to share."""
-        for name in names:
-            peer = self._connected(name)
+        until = time.monotonic() + ASKED_SECONDS
+        # Not all ask the same one first.
+        for name in random.sample(names, len(names)):
+            peer = self._connected(name) if time.monotonic() < until else None
             if peer is None:
                 continue
             with suppress(OSError), peer:

@@ -25,18 +25,20 @@ class Retained:
     def __init__(self, path: Path, on_fault: OnFault) -> None:
         self._path = path / NAME
         self._on_fault = on_fault
-        self._version: tuple[int, int, int] | None = None
+        self.version: tuple[int, int, int] | None = None
+        """Of the file that was read last: another one is another version. None when there was none."""
+
         self._kept: tuple[list[Series], list[Any], list[str]] = ([], [], [])
 
     def read(self) -> tuple[list[Series], list[Any]]:
-        """Return the series of our own, and foreign families as JSON. Only under the group's lock."""
+        """Return the series of our own, and foreign families as JSON."""
         try:
             found = self._path.stat()
         except FileNotFoundError:
-            self._version, self._kept = None, ([], [], [])
+            self.version, self._kept = None, ([], [], [])
             return [], []
         version = (found.st_ino, found.st_mtime_ns, found.st_size)
-        if version != self._version:
+        if version != self.version:
             try:
                 content = json.loads(_group.read(self._path, 1 << 30))
                 foreign: list[Any] = content["foreign"]
@@ -45,9 +47,9 @@ class Retained:
             except Exception as error:  # noqa: BLE001 -- damaged in any way; the service goes on without
                 self._on_fault("workers", error, "the numbers of workers that died before are lost")
                 _group.put_aside(self._path)
-                self._version, self._kept = None, ([], [], [])
+                self.version, self._kept = None, ([], [], [])
                 return [], []
-            self._version = version
+            self.version = version
         return self._kept[0], self._kept[1]
 
     @property
@@ -88,7 +90,10 @@ class Retained:
 def reading(
     path: Path, name: str, on_fault: OnFault, reader: CellReader | None = None
 ) -> tuple[list[Series], list[Any]]:
-    """Return a worker's series, and what it last said of all else. What is damaged is told and left out."""
+    """Return a worker's series, and what it last said of all else. What is damaged is told and left out.
+
+    Raises FileNotFoundError when the worker's file has gone.
+    """
     reader = reader or CellReader()
     series: list[Series] = []
     try:
@@ -98,6 +103,8 @@ def reading(
         except DamagedError as error:
             on_fault("workers", error, "some numbers of one worker are lost")
             series = reader.read_so_far(data)
+    except FileNotFoundError:
+        raise
     except OSError as error:
         on_fault("workers", error, "the numbers of one worker are lost")
     said = last_said(path, name, on_fault)

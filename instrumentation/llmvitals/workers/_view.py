@@ -3,6 +3,7 @@
 import socket
 import threading
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from typing import Any
 
 from prometheus_client.metrics_core import Metric
@@ -21,6 +22,8 @@ from llmvitals.workers._merge import Foreign, Numbers
 from llmvitals.workers._peers import Asking
 from llmvitals.workers._retained import Retained, last_said, reading
 
+_READ_TRIES = 3
+
 
 class View:
     """A collector of the whole service. Thread-safe; one scrape of it at a time."""
@@ -38,6 +41,7 @@ class View:
         self._retained = Retained(group.path, self._recorder.fault)
         self._readers: dict[str, CellReader] = {}
         self._lock = threading.Lock()
+        self._last: Iterable[Any] = ()
         self._group = group
 
     def show_this(self) -> None:
@@ -55,39 +59,43 @@ class View:
             yield from collectors_of(self._recorder.registry)
             return
         with self._lock:
-            parts: list[Any] = []
-            # Whatever fails here, this process can still be shown.
+            # When that fails: what was shown last, or nothing. A part would look like counters that were reset.
             with self._recorder.guard("workers"):
-                parts = self._of_all(group)
-            yield from parts or collectors_of(self._recorder.registry)
+                if group.path.exists():
+                    self._last = self._of_all(group)
+                else:
+                    self._recorder.fault("workers", FileNotFoundError(group.path), "only this worker is shown")
+                    self._last = collectors_of(self._recorder.registry)
+            yield from self._last
 
     def fold(self, *, least: int) -> None:
         """Put the numbers of the dead into the file for them, if there are at least so many."""
         group = self._group
-        if group is None or sum(not member.alive for member in group.members()) < least:
-            return
-        with group.lock():
-            self._bury([member for member in group.members() if not member.alive])
+        if group is not None:
+            self._fold(group, least)
+
+    @property
+    def has_others(self) -> bool:
+        return self._group is not None and bool(self._others(self._group))
+
+    def _others(self, group: Group) -> list[Member]:
+        return [member for member in group.members() if member.alive and member.name != group.name]
 
     def listener(self) -> socket.socket | None:
         """Return the socket on which another worker accepts scrapes; None when nobody does."""
         group = self._group
-        if group is None:
-            return None
-        return self._asking.listener(
-            member.name for member in group.members() if member.alive and member.name != group.name
-        )
+        return None if group is None else self._asking.listener([member.name for member in self._others(group)])
 
-    def _of_all(self, group: Group) -> list[Any]:
-        """Return the parts of a scrape of all workers; none when this one has always been alone."""
+    def _of_all(self, group: Group) -> Iterable[Any]:
+        """Return the parts of a scrape of all workers; of this process, where it has always been the only one."""
         in_files = ValueClass._multiprocess  # noqa: SLF001 -- no public way to know
         if group.is_alone and not in_files:
             if self._remember:
                 self._answers.answer()
-            return []
+            return collectors_of(self._recorder.registry)
         own: dict[str, Any] = {}
         said, hung = self._asking.numbers(
-            [member.name for member in group.members() if member.alive and member.name != group.name],
+            [member.name for member in self._others(group)],
             lambda: own.update(self._answers.answer()),
         )
         said[group.name] = own
@@ -119,22 +127,44 @@ class View:
 
     def _read(self, group: Group) -> tuple[Numbers, list[Member], list[Any]]:
         """Return the numbers of all workers, dead ones included; who lives; and what the dead showed besides."""
-        numbers = Numbers(self._recorder.fault)
-        fault = self._recorder.fault
+        left = self._fold(group)
+        for _ in range(_READ_TRIES):
+            with suppress(FileNotFoundError):  # Somebody folded it meanwhile.
+                read = self._read_once(group, left)
+                before = self._retained.version
+                self._retained.read()
+                if self._retained.version == before:
+                    return read
         with group.lock():
-            present = group.members()
-            living = [member for member in present if member.alive]
-            left = self._bury([member for member in present if not member.alive])
-            own, foreign = self._retained.read()
-            for member in living:
-                reader = self._readers.setdefault(member.name, CellReader())
-                numbers.add(reading(group.path, member.name, fault, reader)[0])
-            for series, said in left:
-                numbers.add_dead(series)
-                foreign = [*foreign, *said]
-            numbers.add_dead(own)
-        self._readers = {member.name: self._readers[member.name] for member in living}
-        return numbers, living, foreign
+            return self._read_once(group, left)
+
+    def _read_once(self, group: Group, left: list[Any]) -> tuple[Numbers, list[Member], list[Any]]:
+        numbers = Numbers(self._recorder.fault)
+        own, foreign = self._retained.read()
+        folded = {*self._retained.folded, *(name for name, _ in left)}
+        present = [member for member in group.members() if member.name not in folded]
+        for member in present:
+            reader = self._readers.setdefault(member.name, CellReader())
+            series, said = reading(group.path, member.name, self._recorder.fault, reader)
+            if member.alive:
+                numbers.add(series)
+            else:
+                left = [*left, (member.name, (series, said))]
+        for _, (series, said) in left:
+            numbers.add_dead(series)
+            foreign = [*foreign, *said]
+        numbers.add_dead(own)
+        self._readers = {member.name: self._readers[member.name] for member in present}
+        return numbers, [member for member in present if member.alive], foreign
+
+    def _fold(self, group: Group, least: int = 1) -> list[Any]:
+        """Put the numbers of the dead into the file for them; return what they left where that cannot be written."""
+        if sum(not member.alive for member in group.members()) < least:
+            return []
+        with group.lock():
+            # Only under the lock are they surely dead: a new one has a file before it holds it.
+            dead = [member for member in group.members() if not member.alive]
+            return self._bury(dead)
 
     def _bury(self, dead: list[Member]) -> list[Any]:
         """Fold the dead; return what they left where that cannot be written."""
@@ -143,7 +173,7 @@ class View:
         except OSError as error:
             self._recorder.fault("workers", error, "files of dead workers stay where they are")
             folded = self._retained.folded
-            return [self._retained.reading(member.name) for member in dead if member.name not in folded]
+            return [(member.name, self._retained.reading(member.name)) for member in dead if member.name not in folded]
         if ValueClass._multiprocess:  # noqa: SLF001 -- no public way to know
             from prometheus_client.multiprocess import mark_process_dead  # noqa: PLC0415 -- most have none
 

@@ -5,8 +5,8 @@ import os
 import socket
 import sys
 import weakref
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Callable
+from contextlib import ExitStack, suppress
 from typing import Any
 
 from llmvitals import catalogue
@@ -23,6 +23,7 @@ from llmvitals.workers._view import View
 log = logging.getLogger("llmvitals")
 
 _PORT_SECONDS = 2.0
+_PATIENCE = 10  # Times that an address is tried for, a second apart, before that is told.
 _MANY_DEAD = 8
 """A new worker folds the dead when they are so many; else the next scrape does."""
 
@@ -40,6 +41,7 @@ class Workers:
         self._marks = marks
         self._listener: socket.socket | None = None
         self._act: Callable[[], None] | None = None
+        self._tasks: list[Callable[[], bool]] = []
         self._leads = -1
         self._open = True
         self._inherited: Inherited = {}
@@ -47,8 +49,6 @@ class Workers:
         self.view = View(recorder)
         parents = _kin.parents()
         self._enter(_group.join(self._address, marks, parents), parents)
-        with recorder.guard("workers"):
-            _group.sweep(self._group.path.parent)
         with recorder.guard("workers"):
             self.view.fold(least=_MANY_DEAD)
         _running.add(self)
@@ -83,21 +83,44 @@ class Workers:
 
     # --- One address ----------------------------------------------------------------------------------------------
 
-    @contextmanager
-    def one_address(self) -> Iterator[socket.socket | None]:
-        """Give the socket on which the others accept scrapes, or None: then make one, and `share` it before the end."""
+    def listen(self, serve: Callable[[socket.socket | None], socket.socket]) -> None:
+        """Have *serve* accept scrapes on the socket of the other workers, or on one that it makes and returns.
+
+        Raises what *serve* raises; but where others hold the address who had no time to answer, they are asked again.
+        """
+        failures = 0
+
+        def again() -> bool:
+            nonlocal failures
+            try:
+                self._listen(serve)
+            except OSError as error:
+                failures += 1
+                if failures == _PATIENCE:
+                    self._recorder.fault("exposition", error, "this worker answers no scrapes; it tries again")
+                return False
+            return True
+
+        try:
+            self._listen(serve)
+        except OSError:
+            if not self.view.has_others:
+                raise
+            self._soon(again)
+
+    def _listen(self, serve: Callable[[socket.socket | None], socket.socket]) -> None:
+        listener = None
+        with self._recorder.guard("workers"):
+            listener = self.view.listener()
+        if listener is not None:
+            self._listener = serve(listener)
+            return
         with ExitStack() as held:
             with self._recorder.guard("workers"):
-                # Without the lock, at worst the port is found taken.
+                # Two that start at once do not both bind. Without the lock, at worst the port is found taken.
                 held.enter_context(_group.locked(self._group.path / "port.lock", _PORT_SECONDS))
-            listener = None
-            with self._recorder.guard("workers"):
                 listener = self.view.listener()
-            yield listener
-
-    def share(self, listener: socket.socket | None) -> None:
-        """Let later workers accept on *listener*, too."""
-        self._listener = listener
+            self._listener = serve(listener)
 
     # --- One agent ------------------------------------------------------------------------------------------------
 
@@ -105,31 +128,38 @@ class Workers:
         """Call *act* in one worker only: here and now, or, when the one that leads has gone, in a thread."""
         self._act = act
         if self._take_lead():
-            act()
             return
         log.warning(
             "llmvitals: the agent runs in another worker of this service: commands act in one worker at a time; "
             "what they should change in all of them must be shared by the application"
         )
-        self._peers.wake()
+        self._soon(self._take_lead)
 
     def _take_lead(self) -> bool:
-        descriptor = os.open(self._group.path / "agent.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        if _group.try_lock(descriptor):
+        if self._leads < 0:
+            descriptor = os.open(self._group.path / "agent.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            if not _group.try_lock(descriptor):
+                os.close(descriptor)
+                return False
             self._leads = descriptor
-            return True
-        os.close(descriptor)
-        return False
+            if self._act is not None:
+                self._act()
+        return True
+
+    def _soon(self, task: Callable[[], bool]) -> None:
+        """Call *task* each second, in a thread, until it returns True."""
+        self._tasks.append(task)
+        self._peers.wake()
 
     def _tick(self) -> bool:
-        """Look whether the agent is ours now; return whether to look again."""
-        act = self._act
-        if act is None or self._leads >= 0:
-            return False
-        with self._recorder.guard("workers"):
-            if self._take_lead():
-                act()
-        return self._leads < 0
+        """Try what could not be done yet; return whether there is more of it."""
+        for task in list(self._tasks):
+            done = False
+            with self._recorder.guard("workers"):
+                done = task()
+            if done:
+                self._tasks.remove(task)
+        return bool(self._tasks)
 
     # --- Its end, and a child's beginning -------------------------------------------------------------------------
 
@@ -166,6 +196,8 @@ class Workers:
         recorder = self._recorder
         path = self._group.path
         self._listener = None
+        # Scrapes are answered by the parent, which also leads: until it ends, when there is something to lead.
+        self._tasks = [] if self._act is None else [self._take_lead]
         self._inherited = self._taken_along
         with suppress(OSError):
             self._group.let_go()
@@ -185,7 +217,7 @@ class Workers:
             recorder.fault("workers", error, "this process is no part of the service's /metrics")
             return
         for metric in recorder.own_metrics():
-            if metric.family in _THE_AGENTS:
+            if metric.family in _THE_PARENTS:
                 for texts, _ in metric.series():
                     recorder.forget(metric.family, *texts)
         util: Any = sys.modules.get("multiprocessing.util")
@@ -200,7 +232,13 @@ class Workers:
             util.Finalize(self, self.close, exitpriority=0)
 
 
-_THE_AGENTS = (catalogue.AGENT_INFO, catalogue.AGENT_CONNECTED)
+# What threads of the parent keep up to date, which the child has not.
+_THE_PARENTS = (
+    catalogue.AGENT_INFO,
+    catalogue.AGENT_CONNECTED,
+    catalogue.TUNABLE_LEASES,
+    catalogue.MEMORY_GROWTH,
+)
 
 _running: "weakref.WeakSet[Workers]" = weakref.WeakSet()
 
