@@ -353,7 +353,7 @@ class Call:
             wanted.append((catalogue.TOKEN_USAGE, (*base, "output")))
         key = (base, ended, self._input_tokens is None, self._output_tokens is None)
         makers = self._recorder.usage_readers.values() if len(wanted) > 1 else ()
-        readers = tuple(make(base) for make in makers)
+        readers = tuple(make(base, len(wanted) == 3) for make in makers)
         return self._recorder.keep(key, *wanted, more=lambda *children: (observe_three(children), readers))
 
     def _record_stream(

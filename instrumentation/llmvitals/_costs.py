@@ -1,6 +1,6 @@
 """What else is made of a call's token usage, where it is asked for: its cost, and a counter for each sort of token."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime
 from functools import partial
 from typing import Any
@@ -31,8 +31,8 @@ class Costs:
         self._known: dict[tuple[str, ...], Price | None] = {}
         recorder.look_at_scrape(self._look_at_the_date)
 
-    def reader(self, base: tuple[str, ...]) -> UsageReader:
-        """What counts the calls with these labels."""
+    def reader(self, base: tuple[str, ...], both: bool) -> UsageReader:
+        """What counts the calls with these labels, of which *both* input and output tokens are told, or one."""
         provider, asked, answered = texts = tuple(map(label_text, base[1:4]))
         try:
             price = self._known[texts]
@@ -40,13 +40,11 @@ class Costs:
             price = self._find(provider, asked, answered)
         if price is None:
             return partial(self._unpriced, provider, asked)
-        return _pair(
-            self._recorder,
-            ("cost", provider, asked),
-            [(families.COST, (provider, asked, kind)) for kind in ("input", "output")],
-            (price.input, price.output),
-            partial(self._detailed, (provider, asked), price),
-        )
+        detailed = partial(self._detailed, (provider, asked), price)
+        if not both:
+            return detailed
+        wanted = [(families.COST, (provider, asked, kind)) for kind in ("input", "output")]
+        return _pair(self._recorder, ("cost", provider, asked), wanted, (price.input, price.output), detailed)
 
     def _unpriced(self, provider: str, asked: str, *_: Any) -> None:
         self._recorder.child(families.UNPRICED_CALLS, provider, asked).inc()
@@ -95,11 +93,12 @@ class InferenceUsage:
     def __init__(self, recorder: Recorder) -> None:
         self._recorder = recorder
 
-    def reader(self, base: tuple[str, ...]) -> UsageReader:
-        """What counts the calls with these labels."""
+    def reader(self, base: tuple[str, ...], both: bool) -> UsageReader:
+        """What counts the calls with these labels, of which *both* input and output tokens are told, or one."""
         texts = tuple(map(label_text, base))
         wanted = [(families.INPUT_TOKENS, texts), (families.OUTPUT_TOKENS, texts)]
-        return _pair(self._recorder, ("usage", texts), wanted, (1, 1), partial(self._detailed, texts))
+        detailed = partial(self._detailed, texts)
+        return _pair(self._recorder, ("usage", texts), wanted, (1, 1), detailed) if both else detailed
 
     def _detailed(self, base: tuple[str, ...], tokens_in: int | None, tokens_out: int | None, details: Details) -> None:
         told = {"input": tokens_in, "output": tokens_out, **(details or {})}
@@ -120,34 +119,13 @@ _TOKENS = {
 def _pair(
     recorder: Recorder,
     key: tuple[Any, ...],
-    wanted: list[tuple[Family, tuple[str, ...]]],
+    wanted: Sequence[tuple[Family, tuple[str, ...]]],
     factors: tuple[float, float],
     detailed: UsageReader,
 ) -> UsageReader:
     """What moves two counters by a call's input and output tokens times *factors*; *detailed* does it the long way."""
-    both: Callable[[float, float], None] | None = None
-
-    def read(tokens_in: int | None, tokens_out: int | None, details: Details) -> None:
-        nonlocal both
-        if tokens_in is None or tokens_out is None or details is not None:
-            detailed(tokens_in, tokens_out, details)
-        elif both is not None:
-            both(tokens_in, tokens_out)
-        else:
-            detailed(tokens_in, tokens_out, details)
-            both = _both(recorder, key, wanted, factors)
-
-    return read
-
-
-def _both(
-    recorder: Recorder,
-    key: tuple[Any, ...],
-    wanted: list[tuple[Family, tuple[str, ...]]],
-    factors: tuple[float, float],
-) -> Callable[[float, float], None] | None:
     first, second = recorder.keep(key, *wanted)
     is_kept = recorder.kept.pop(key, None) is not None
     if is_kept and isinstance(first, CounterSeries) and isinstance(second, CounterSeries):
-        return inc_both(first, factors[0], second, factors[1])
-    return None
+        return inc_both(first, factors[0], second, factors[1], detailed)
+    return detailed

@@ -31,6 +31,9 @@ _FOLDED_SETS = 32
 UsageReader = Callable[[int | None, int | None, Mapping[str, int] | None], None]
 """Given a call's input and output tokens, and what some of them were: cached, cache_write, reasoning."""
 
+UsageReaderMaker = Callable[[tuple[str, ...], bool], UsageReader]
+"""Given the labels of calls, and whether both input and output tokens are told of them."""
+
 
 class Child(Protocol):
     """One series. Of a counter use ``inc``, of a gauge all but ``observe``, of a histogram ``observe``."""
@@ -59,8 +62,8 @@ class Recorder:
         self.kept: dict[tuple[Any, ...], tuple[Any, ...]] = {}
         """What `keep` has kept, for those who look before they ask."""
 
-        self.usage_readers: dict[str, Callable[[tuple[str, ...]], UsageReader]] = {}
-        """Make who else is told of token usage, for calls with these labels; see `read_usage`."""
+        self.usage_readers: dict[str, UsageReaderMaker] = {}
+        """Make who else is told of calls' token usage; see `read_usage`."""
 
         self._told: set[str] = set()
         self.late: deque[Callable[[], None]] = deque()
@@ -103,8 +106,8 @@ class Recorder:
                 self.kept[key] = children
         return children
 
-    def read_usage(self, name: str, reader: Callable[[tuple[str, ...]], UsageReader]) -> None:
-        """Tell the token usage of each call from here on to what *reader* makes for its labels, the last of a name."""
+    def read_usage(self, name: str, reader: UsageReaderMaker) -> None:
+        """Tell the token usage of each call from here on to what *reader* makes for it, the last of a *name*."""
         self.usage_readers = {**self.usage_readers, name: reader}
         self.kept.clear()
 

@@ -9,11 +9,14 @@ from llmvitals._series import LOCK, CounterSeries, HistogramSeries
 
 
 def inc_both(
-    first: CounterSeries, per_first: float, second: CounterSeries, per_second: float
-) -> Callable[[float, float], None]:
-    """Make what moves two counters by two amounts, each times its factor."""
+    first: CounterSeries, per_first: float, second: CounterSeries, per_second: float, otherwise: Callable[..., None]
+) -> Callable[..., None]:
+    """Make what moves two counters by two amounts, each times its factor. Given details, too, *otherwise* does it."""
 
-    def inc(amount: float, other: float) -> None:
+    def inc(amount: float, other: float, details: object) -> None:
+        if details is not None:
+            otherwise(amount, other, details)
+            return
         if amount < 0 or other < 0:
             raise ValueError(f"counters cannot be moved by {amount} and {other}: they only go up")
         with LOCK:
