@@ -3,8 +3,10 @@
 import base64
 import http.client
 import io
+import logging
 import re
 import socket
+import ssl
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,6 +17,8 @@ from prometheus_client.registry import Collector
 
 from llmvitals.exposition._encode import OnError, encode
 from llmvitals.exposition._respond import TEXT
+
+log = logging.getLogger("llmvitals")
 
 # Before each attempt; only what another attempt may mend is tried again.
 _PAUSES = (0.0, 0.3, 1.0)
@@ -65,6 +69,8 @@ def push(
     headers = {"Content-Type": TEXT, "Connection": "close"}
     if credentials_file is not None:
         headers["Authorization"] = _authorization(Path(credentials_file))
+        if parts.scheme == "http" and parts.hostname not in ("localhost", "127.0.0.1", "::1"):
+            log.warning("llmvitals: the Pushgateway's credentials travel unencrypted to %s; use https", parts.hostname)
     body = encode(registry, on_error=on_error)
     method, why = "PUT" if replace else "POST", "no time was given"
     for pause in _PAUSES:
@@ -75,6 +81,8 @@ def push(
             status, reason = _send(parts, method, path, body=body, headers=headers, deadline=deadline)
         except (OSError, http.client.HTTPException) as error:
             why = f"{type(error).__name__}: {error}"
+            if isinstance(error, ssl.SSLCertVerificationError):
+                break
             continue
         if 200 <= status < 300:
             return
