@@ -2,87 +2,24 @@ import asyncio
 import functools
 import gc
 import inspect
-import json
 import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import openai
 import pytest
 from openai.resources.chat.completions import AsyncCompletions, Completions
 from openai.resources.embeddings import AsyncEmbeddings, Embeddings
+from tests.instrumentation.integrations.conftest import durations, ends
+from tests.instrumentation.integrations.openai_server import CHUNKS, OpenAIServer
 
 import llmvitals
 from llmvitals import testing
 
-USAGE = {"prompt_tokens": 7, "completion_tokens": 5, "total_tokens": 12}
 QUESTION = [{"role": "user", "content": "How are you?"}]
-CHUNK = {
-    "id": "1",
-    "object": "chat.completion.chunk",
-    "created": 1,
-    "model": "talker-2026",
-    "choices": [{"index": 0, "delta": {"content": "Fine"}}],
-}
-CHUNKS = 4
-
-
-class Handler(BaseHTTPRequestHandler):
-    """Answers by the model's name: "talker" well, "throttled" with 429, "broken" with an error amid its stream."""
-
-    protocol_version = "HTTP/1.1"
-
-    def log_message(self, *args):
-        pass
-
-    def do_POST(self):
-        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        self.server.requests += 1
-        if body["model"] == "throttled":
-            self.answer(429, {"error": {"message": "slow down"}})
-        elif self.path.endswith("/embeddings"):
-            vector = {"object": "embedding", "index": 0, "embedding": [0.5]}
-            usage = {"prompt_tokens": 3, "total_tokens": 3}
-            self.answer(200, {"object": "list", "model": "embedder", "data": [vector], "usage": usage})
-        elif body.get("stream"):
-            self.stream(body)
-        else:
-            message = {"role": "assistant", "content": "Fine"}
-            choice = {"index": 0, "finish_reason": "stop", "message": message}
-            completion = {"id": "1", "object": "chat.completion", "created": 1, "model": "talker-2026"}
-            self.answer(200, completion | {"choices": [choice], "usage": USAGE})
-
-    def answer(self, status, body):
-        payload = json.dumps(body).encode()
-        self.send_response(status)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(payload)))
-        self.end_headers()
-        self.wfile.write(payload)
-
-    def stream(self, body):
-        events = [CHUNK] * CHUNKS
-        if body["model"] == "broken":
-            events = [CHUNK, {"error": {"message": "out of memory"}}]
-        elif (body.get("stream_options") or {}).get("include_usage"):
-            events = [*events, CHUNK | {"choices": [], "usage": USAGE}]
-        payload = "".join(f"data: {json.dumps(event)}\n\n" for event in events) + "data: [DONE]\n\n"
-        self.send_response(200)
-        self.send_header("Content-Type", "text/event-stream")
-        self.send_header("Content-Length", str(len(payload)))
-        self.end_headers()
-        self.wfile.write(payload.encode())
-
-
-class Server(ThreadingHTTPServer):
-    # A client that hangs up amid a stream is what some tests are about.
-    def handle_error(self, request, client_address):
-        pass
 
 
 @pytest.fixture(name="server", scope="module")
 def _server():
-    with Server(("127.0.0.1", 0), Handler) as server:
-        server.requests = 0
+    with OpenAIServer() as server:
         thread = threading.Thread(target=server.serve_forever, args=(0.01,))
         thread.start()
         yield server
@@ -92,7 +29,7 @@ def _server():
 
 @pytest.fixture(name="url", scope="module")
 def _url(server):
-    return f"http://127.0.0.1:{server.server_port}/v1"
+    return server.url
 
 
 @pytest.fixture(name="watched")
@@ -122,14 +59,6 @@ def _run(watched, url):
         return asyncio.run(main())
 
     return run
-
-
-def durations(vitals, **labels):
-    return vitals.value("gen_ai_client_operation_duration_seconds_count", **labels)
-
-
-def ends(vitals):
-    return {dict(labels)["reason"]: value for labels, value in vitals.samples("llmvitals_stream_ends_total").items()}
 
 
 def test_a_plain_call(watched, client, server):
@@ -179,10 +108,10 @@ def test_a_stream_is_the_sdks_own_object(watched, client):
 
     assert type(stream) is openai.Stream
     assert 200 == stream.response.status_code
-    assert CHUNKS + 1 == len(list(stream))
+    assert len(CHUNKS) + 1 == len(list(stream))
     assert {"completed": 1} == ends(watched)
     assert 1 == watched.value("gen_ai_client_operation_time_to_first_chunk_seconds_count")
-    assert CHUNKS == watched.value("gen_ai_client_operation_time_per_output_chunk_seconds_count")
+    assert len(CHUNKS) == watched.value("gen_ai_client_operation_time_per_output_chunk_seconds_count")
     assert 5 == watched.value("gen_ai_client_token_usage_sum", gen_ai_token_type="output")
     assert watched.value("llmvitals_usage_missing_total") is None
 
@@ -195,7 +124,7 @@ def test_an_async_stream(watched, run):
         assert type(stream) is openai.AsyncStream
         return [chunk async for chunk in stream]
 
-    assert CHUNKS == len(run(read))
+    assert len(CHUNKS) == len(run(read))
     assert {"completed": 1} == ends(watched)
     assert 1 == watched.value("llmvitals_usage_missing_total", stream="true")
     assert watched.value("gen_ai_client_token_usage_count") is None
@@ -290,7 +219,7 @@ def test_inside_the_applications_call_nothing_is_counted_twice(watched, client):
         client.chat.completions.create(model="talker", messages=QUESTION)
     with watched.call(provider="mine", model="talker") as call:
         stream = client.chat.completions.create(model="talker", messages=QUESTION, stream=True)
-        assert CHUNKS == len(list(call.stream(stream)))
+        assert len(CHUNKS) == len(list(call.stream(stream)))
     with watched.call(provider="mine", model="talker"):
         client.embeddings.create(model="embedder", input="of another kind, so a call of its own")
 

@@ -5,6 +5,7 @@ OpenTelemetry wants it; the API tells them apart.
 """
 
 import functools
+import sys
 import weakref
 from collections.abc import Callable
 from typing import Any
@@ -32,9 +33,11 @@ _MANAGERS = (
     (_beta_messages.BetaMessageStreamManager, "__enter__"),
     (_beta_messages.BetaAsyncMessageStreamManager, "__aenter__"),
 )
+_legacy = sys.modules.get("anthropic._legacy_response")
 _KINDS = Kinds(
     streams=(anthropic.Stream, anthropic.AsyncStream),
-    responses=(_response.BaseAPIResponse,),
+    # Until 1.0, raw responses are of a kind of their own.
+    responses=(_response.BaseAPIResponse, getattr(_legacy, "LegacyAPIResponse", _response.BaseAPIResponse)),
     client=_base_client.BaseClient,
     error=anthropic.APIError,
     connection_error=anthropic.APIConnectionError,

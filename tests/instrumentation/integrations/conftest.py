@@ -16,6 +16,19 @@ def vitals():
         llmvitals.uninstrument()
 
 
+def durations(vitals, **labels):
+    """How many calls have ended."""
+    return vitals.value("gen_ai_client_operation_duration_seconds_count", **labels)
+
+
+def tokens(vitals):
+    """Tokens by their type; of calls whose other labels are the same."""
+    return {
+        dict(labels)["gen_ai_token_type"]: value
+        for labels, value in vitals.samples("gen_ai_client_token_usage_sum").items()
+    }
+
+
 def ends(vitals):
     """How often a stream ended for each reason."""
     return {dict(labels)["reason"]: value for labels, value in vitals.samples("llmvitals_stream_ends_total").items()}

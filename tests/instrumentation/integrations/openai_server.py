@@ -39,6 +39,7 @@ def of_item(kind, **fields):
     return {"type": f"response.{kind}", "item_id": "2", "output_index": 0, "content_index": 0, **fields}
 
 
+CHUNKS = [chunk(role="assistant", content=""), chunk(reasoning_content="Hm"), chunk(content="Fine")]
 BEGUN = RESPONSE | {"status": "in_progress", "output": [], "usage": None}
 EVENTS = [
     {"type": "response.created", "response": BEGUN},
@@ -53,7 +54,9 @@ EVENTS = [
 
 
 class Handler(BaseHTTPRequestHandler):
-    """Any model answers well; but "flaky-N" first N times with 503, "refused" with 400, "throttled" with 429."""
+    """Answers by the model's name: "flaky-N" first N times with 503, "refused" with 400, "throttled" with 429, "broken"
+    with an error amid its stream, any other well.
+    """
 
     protocol_version = "HTTP/1.1"
 
@@ -80,9 +83,11 @@ class Handler(BaseHTTPRequestHandler):
         if "prompt" in body:
             chunks = [COMPLETION | {"choices": [choice(text=text)]} for text in ("Fi", "ne")]
         else:
-            chunks = [chunk(role="assistant", content=""), chunk(reasoning_content="Hm"), chunk(content="Fine")]
-        if (body.get("stream_options") or {}).get("include_usage"):
-            chunks.append(chunk() | {"choices": [], "usage": USAGE})
+            chunks = CHUNKS
+        if body["model"] == "broken":
+            chunks = [CHUNKS[0], {"error": {"message": "out of memory"}}]
+        elif (body.get("stream_options") or {}).get("include_usage"):
+            chunks = [*chunks, chunk() | {"choices": [], "usage": USAGE}]
         self.stream(chunks)
 
     def post_responses(self, body):

@@ -6,7 +6,7 @@ import threading
 from http.server import BaseHTTPRequestHandler
 
 import pytest
-from tests.instrumentation.integrations.conftest import Server
+from tests.instrumentation.integrations.conftest import Server, durations, ends, tokens
 
 import llmvitals
 
@@ -24,6 +24,22 @@ EVENTS = [
     {"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": {"output_tokens": 5}},
     {"type": "message_stop"},
 ]
+# A thought, its signature, and a tool that is asked for instead of a text.
+THOUGHTS = [
+    EVENTS[0],
+    {"type": "content_block_start", "index": 0, "content_block": {"type": "thinking", "thinking": "", "signature": ""}},
+    {"type": "content_block_delta", "index": 0, "delta": {"type": "thinking_delta", "thinking": "Hm"}},
+    {"type": "content_block_delta", "index": 0, "delta": {"type": "signature_delta", "signature": "x"}},
+    {"type": "content_block_stop", "index": 0},
+    {
+        "type": "content_block_start",
+        "index": 1,
+        "content_block": {"type": "tool_use", "id": "2", "name": "look", "input": {}},
+    },
+    {"type": "content_block_delta", "index": 1, "delta": {"type": "input_json_delta", "partial_json": "{}"}},
+    {"type": "content_block_stop", "index": 1},
+    *EVENTS[-2:],
+]
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -40,7 +56,7 @@ class Handler(BaseHTTPRequestHandler):
             error = {"type": "error", "error": {"type": "rate_limit_error", "message": "slow down"}}
             self.answer(429, "application/json", json.dumps(error))
         elif body.get("stream"):
-            events = EVENTS
+            events = THOUGHTS if body["model"] == "thinker" else EVENTS
             if body["model"] == "broken":
                 error = {"type": "error", "error": {"type": "overloaded_error", "message": "too many"}}
                 events = [*EVENTS[:3], error]
@@ -91,21 +107,6 @@ def _run(vitals, settings):
         return asyncio.run(main())
 
     return run
-
-
-def durations(vitals, **labels):
-    return vitals.value("gen_ai_client_operation_duration_seconds_count", **labels)
-
-
-def tokens(vitals):
-    return {
-        dict(labels)["gen_ai_token_type"]: value
-        for labels, value in vitals.samples("gen_ai_client_token_usage_sum").items()
-    }
-
-
-def ends(vitals):
-    return {dict(labels)["reason"]: value for labels, value in vitals.samples("llmvitals_stream_ends_total").items()}
 
 
 def test_a_plain_call(vitals, client, server):
@@ -194,6 +195,59 @@ def test_the_stream_helper(vitals, client, run):
     assert {"completed": 3} == ends(vitals)
     assert 3 == durations(vitals, gen_ai_request_model="talker", gen_ai_response_model="talker-2026")
     assert {"input": 90, "output": 15} == tokens(vitals)
+
+
+def test_first_output_comes_after_the_thinking(vitals, client, monkeypatch):
+    """A text's first delta, or the beginning of a tool's use."""
+    seconds = iter(range(100))
+    for module in ("_calls", "_streams", "_watch"):
+        monkeypatch.setattr(f"llmvitals.{module}.perf_counter", lambda: next(seconds))
+
+    assert len(EVENTS) == len(list(client.messages.create(model="talker", stream=True, **OPTIONS)))
+    assert 3 == vitals.value("llmvitals_time_to_first_output_seconds_sum", gen_ai_request_model="talker")
+    assert len(THOUGHTS) == len(list(client.messages.create(model="thinker", stream=True, **OPTIONS)))
+    assert 6 == vitals.value("llmvitals_time_to_first_output_seconds_sum", gen_ai_request_model="thinker")
+
+
+def test_the_async_helpers_text(vitals, run):
+    """Read text by text, then asked for the whole."""
+
+    async def read(client):
+        async with client.messages.stream(model="talker", **OPTIONS) as stream:
+            assert isinstance(stream, anthropic.lib.streaming.AsyncMessageStream)
+            texts = [text async for text in stream.text_stream]
+            message = await stream.get_final_message()
+            await stream.until_done()
+            return texts, message.usage.output_tokens
+
+    assert (["Fine"], 5) == run(read)
+    assert {"completed": 1} == ends(vitals)
+
+
+def test_raw_responses(vitals, client, run):
+    """Parsed, streamed, or never read."""
+    raw = client.messages.with_raw_response.create(model="talker", **OPTIONS)
+    assert "Fine" == raw.parse().content[0].text
+    with client.messages.with_streaming_response.create(model="talker", stream=True, **OPTIONS) as response:
+        assert len(EVENTS) == len(list(response.parse()))
+
+    async def read(client):
+        async with client.messages.with_streaming_response.create(model="talker", **OPTIONS) as response:
+            return await response.parse()
+
+    assert "Fine" == run(read).content[0].text
+    assert 3 == durations(vitals, gen_ai_response_model="talker-2026")
+    assert {"input": 90, "output": 15} == tokens(vitals)
+    assert {"completed": 1} == ends(vitals)
+    assert 0 == vitals.value("llmvitals_calls_in_flight")
+
+
+def test_counting_tokens_is_no_call(vitals, client):
+    """Nor an attempt."""
+    client.messages.count_tokens(model="talker", messages=OPTIONS["messages"])
+
+    assert durations(vitals) is None
+    assert vitals.value("llmvitals_attempts_total") is None
 
 
 def test_streams_end_once_however_they_end(vitals, client, run):

@@ -5,7 +5,7 @@ import threading
 from http.server import BaseHTTPRequestHandler
 
 import pytest
-from tests.instrumentation.integrations.conftest import Server
+from tests.instrumentation.integrations.conftest import Server, durations, ends, tokens
 
 import llmvitals
 
@@ -30,12 +30,15 @@ class Handler(BaseHTTPRequestHandler):
             part |= {"embeddings": [[0.5]]}
         elif self.path == "/api/chat":
             part |= {"message": {"role": "assistant", "content": "Fine"}}
+            thought = part | {"message": {"role": "assistant", "content": "", "thinking": "Hm"}}
         else:
             part |= {"response": "Fine"}
         if body["model"] == "absent":
             self.answer(404, [{"error": "no such model"}])
         elif body["model"] == "broken":
             self.answer(200, [part, {"error": "out of memory"}])
+        elif body["model"] == "thinker":
+            self.answer(200, [thought, thought, part, part | DONE])
         elif self.path == "/api/embed":
             self.answer(200, [part | {"prompt_eval_count": 7}])
         else:
@@ -81,21 +84,6 @@ def _run(vitals, host):
     return run
 
 
-def durations(vitals, **labels):
-    return vitals.value("gen_ai_client_operation_duration_seconds_count", **labels)
-
-
-def tokens(vitals):
-    return {
-        dict(labels)["gen_ai_token_type"]: value
-        for labels, value in vitals.samples("gen_ai_client_token_usage_sum").items()
-    }
-
-
-def ends(vitals):
-    return {dict(labels)["reason"]: value for labels, value in vitals.samples("llmvitals_stream_ends_total").items()}
-
-
 def test_plain_calls_by_operation(vitals, client, host):
     """The model may be the first argument; tokens are those that ollama counts."""
     reply = client.chat("talker", MESSAGES)
@@ -132,6 +120,18 @@ def test_a_stream_stays_a_generator(vitals, client, run):
     assert 2 == durations(vitals, gen_ai_response_model="talker:7b")
     assert vitals.value("llmvitals_usage_missing_total") is None
     assert vitals.value("llmvitals_stream_odd_chunks_total") is None
+
+
+def test_first_output_comes_after_the_thinking(vitals, client, monkeypatch):
+    """Which ollama tells apart from the content; generated text has none."""
+    seconds = iter(range(100))
+    for module in ("_calls", "_streams", "_watch"):
+        monkeypatch.setattr(f"llmvitals.{module}.perf_counter", lambda: next(seconds))
+
+    assert 4 == len(list(client.chat(model="thinker", messages=MESSAGES, stream=True)))
+    assert 3 == vitals.value("llmvitals_time_to_first_output_seconds_sum", gen_ai_operation_name="chat")
+    assert 3 == len(list(client.generate(model="talker", prompt="How are you?", stream=True)))
+    assert 1 == vitals.value("llmvitals_time_to_first_output_seconds_sum", gen_ai_operation_name="text_completion")
 
 
 def test_async_plain_calls(vitals, run):

@@ -3,7 +3,7 @@ import gc
 import threading
 
 import pytest
-from tests.instrumentation.integrations.conftest import ends
+from tests.instrumentation.integrations.conftest import durations, ends, tokens
 from tests.instrumentation.integrations.openai_server import EVENTS, OpenAIServer
 
 openai = pytest.importorskip("openai")
@@ -50,12 +50,9 @@ def _idle(vitals):
     assert vitals.value("llmvitals_instrumentation_errors_total") is None
 
 
-def calls(vitals, **labels):
-    return vitals.value("gen_ai_client_operation_duration_seconds_count", **labels)
-
-
-def tokens(vitals):
-    return tuple(vitals.value("gen_ai_client_token_usage_sum", gen_ai_token_type=kind) for kind in ("input", "output"))
+def helpers(client):
+    """Where the SDK has `parse` and `stream`, which moved with 1.92."""
+    return client.chat.completions if hasattr(client.chat.completions, "stream") else client.beta.chat.completions
 
 
 # --- Responses --------------------------------------------------------------------------------------------------------
@@ -68,8 +65,8 @@ def test_a_response(vitals, client, run):
     assert "Fine" == run(lambda client: client.responses.create(**ASK)).output_text
     assert "Fine" == run(lambda client: client.responses.parse(**ASK)).output_text
 
-    assert 4 == calls(vitals, gen_ai_operation_name="chat", error_type="", **BASE)
-    assert (28, 20) == tokens(vitals)
+    assert 4 == durations(vitals, gen_ai_operation_name="chat", error_type="", **BASE)
+    assert {"input": 28, "output": 20} == tokens(vitals)
     assert vitals.value("llmvitals_usage_missing_total") is None
 
 
@@ -83,8 +80,8 @@ def test_a_streamed_response(vitals, client, run):
         return [event async for event in await client.responses.create(**ASK, stream=True)]
 
     assert len(EVENTS) == len(run(read))
-    assert 2 == calls(vitals, **BASE)
-    assert (14, 10) == tokens(vitals)
+    assert 2 == durations(vitals, **BASE)
+    assert {"input": 14, "output": 10} == tokens(vitals)
     assert {"completed": 2} == ends(vitals)
     assert vitals.value("llmvitals_stream_odd_chunks_total") is None
 
@@ -103,7 +100,7 @@ def test_the_helper_of_responses(vitals, client, run):
             await anext(stream)
 
     run(read)
-    assert 4 == calls(vitals)
+    assert 4 == durations(vitals)
     assert {"completed": 2, "cancelled": 2} == ends(vitals)
 
 
@@ -131,25 +128,26 @@ def test_legacy_completions(vitals, client, run):
     assert "Fine" == client.completions.create(model="talker", prompt="How?").choices[0].text
     run(lambda client: client.completions.create(model="talker", prompt="How?"))
 
-    assert 2 == calls(vitals, gen_ai_operation_name="text_completion", **BASE)
-    assert (14, 10) == tokens(vitals)
+    assert 2 == durations(vitals, gen_ai_operation_name="text_completion", **BASE)
+    assert {"input": 14, "output": 10} == tokens(vitals)
 
 
 def test_the_helper_of_chat(vitals, client, run):
     """Read to its end, left, and left by an error."""
-    with client.chat.completions.stream(**CHAT) as stream:
+    stream_of = helpers(client).stream
+    with stream_of(**CHAT) as stream:
         assert "Fine" == stream.get_final_completion().choices[0].message.content
-    with client.chat.completions.stream(**CHAT) as stream:
+    with stream_of(**CHAT) as stream:
         next(stream)
-    with pytest.raises(KeyError), client.chat.completions.stream(**CHAT) as stream:
+    with pytest.raises(KeyError), stream_of(**CHAT) as stream:
         raise KeyError
 
     async def read(client):
-        async with client.chat.completions.stream(**CHAT) as stream:
+        async with helpers(client).stream(**CHAT) as stream:
             await anext(stream)
 
     run(read)
-    assert 4 == calls(vitals)
+    assert 4 == durations(vitals)
     assert {"completed": 1, "cancelled": 3} == ends(vitals)
 
 
@@ -162,7 +160,7 @@ def test_the_azure_client(vitals, url):
     with openai.AzureOpenAI(azure_endpoint=url.removesuffix("/v1"), **options) as client:
         client.chat.completions.create(**CHAT)
 
-    assert 1 == calls(vitals, gen_ai_provider_name="azure.ai.openai")
+    assert 1 == durations(vitals, gen_ai_provider_name="azure.ai.openai")
 
 
 # --- Raw responses ----------------------------------------------------------------------------------------------------
@@ -173,10 +171,10 @@ def test_a_raw_response_counts_without_being_parsed(vitals, client, run):
     raw = client.chat.completions.with_raw_response.create(**CHAT)
     run(lambda client: client.chat.completions.with_raw_response.create(**CHAT))
 
-    assert (14, 10) == tokens(vitals)
+    assert {"input": 14, "output": 10} == tokens(vitals)
     assert type(raw).__name__ == "LegacyAPIResponse"
     assert raw.parse() is raw.parse()
-    assert 2 == calls(vitals, error_type="", **BASE)
+    assert 2 == durations(vitals, error_type="", **BASE)
 
 
 def test_a_raw_response_that_streams(vitals, client, run):
@@ -197,7 +195,7 @@ def test_a_raw_response_that_streams(vitals, client, run):
         return [chunk async for chunk in raw.parse()]
 
     assert 3 == len(run(read))
-    assert 3 == calls(vitals)
+    assert 3 == durations(vitals)
     assert {"completed": 2} == ends(vitals)
 
 
@@ -217,9 +215,9 @@ def test_a_response_that_is_read_later(vitals, client, run):
             return (await response.parse()).choices[0].message.content
 
     assert "Fine" == run(read)
-    assert 4 == calls(vitals, error_type="")
-    assert 3 == calls(vitals, **BASE)
-    assert (21, 15) == tokens(vitals)
+    assert 4 == durations(vitals, error_type="")
+    assert 3 == durations(vitals, **BASE)
+    assert {"input": 21, "output": 15} == tokens(vitals)
     assert 1 == vitals.value("llmvitals_usage_missing_total", stream="false")
     assert {} == ends(vitals)
 
@@ -238,5 +236,5 @@ def test_a_stream_that_is_read_later(vitals, client, run):
             return [chunk async for chunk in await response.parse()]
 
     assert 3 == len(run(read))
-    assert 3 == calls(vitals, **BASE)
+    assert 3 == durations(vitals, **BASE)
     assert {"completed": 2, "cancelled": 1} == ends(vitals)
