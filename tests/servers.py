@@ -161,7 +161,7 @@ def program(name: str, *others: str) -> str:
     for candidate in (name, *others):
         if path := shutil.which(candidate):
             return path
-    pytest.skip(f"{name} is not installed: apt-get install prometheus prometheus-alertmanager prometheus-pushgateway chromium")
+    pytest.skip(f"{name} is not installed: make packages")
 
 
 @contextlib.contextmanager
