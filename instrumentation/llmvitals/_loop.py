@@ -11,7 +11,9 @@ import threading
 import time
 import traceback
 
+from llmvitals import _python_families as families
 from llmvitals import catalogue
+from llmvitals._paced import REST
 from llmvitals._recording import Recorder
 
 log = logging.getLogger("llmvitals")
@@ -55,6 +57,8 @@ class LoopWatch:
         self._blocked = recorder.child(catalogue.LOOP_BLOCKED, name)
         self._blocked_for = recorder.child(catalogue.LOOP_BLOCKED_SECONDS, name)
         self._lag = recorder.child(catalogue.LOOP_LAG, name)
+        self._cpu = recorder.child(families.LOOP_CPU, name)
+        self._cpu_seconds: float | None = None
 
     def start(self) -> None:
         """Call in the loop's thread."""
@@ -91,11 +95,18 @@ class LoopWatch:
                 if lag >= self._blocked_seconds:
                     self._count(self._alive_at, lag)
             self._paused = False
-            if now - self._tasks_at >= TASKS_SECONDS:
-                # Not at every probe: it takes 2 ms with 10,000 tasks.
-                self._tasks_at = now
+            self._count_cpu()
+            if now >= self._tasks_at:
+                # Not at every probe: it takes 2 ms with 10,000 tasks, and more with more.
                 self._recorder.child(catalogue.LOOP_TASKS, self.name).set(len(asyncio.all_tasks(self.loop)))
+                self._tasks_at = now + max(TASKS_SECONDS, (time.monotonic() - now) * REST)
         self._schedule()
+
+    def _count_cpu(self) -> None:
+        before, self._cpu_seconds = self._cpu_seconds, time.thread_time()
+        # Less than before: the loop runs in another thread now.
+        if before is not None and self._cpu_seconds >= before:
+            self._cpu.inc(self._cpu_seconds - before)
 
     # --- beside it ----------------------------------------------------------------------------------------------------
 

@@ -29,6 +29,7 @@ from llmvitals._work import Work
 
 if TYPE_CHECKING:
     from llmvitals._memory import Memory
+    from llmvitals._python import Python
     from llmvitals.exposition import ASGIApp, Page, Pages, Server, WSGIApp
     from llmvitals.workers._workers import Workers
 
@@ -68,6 +69,7 @@ class Vitals(GenAI, Work):
         super().__init__(recorder, reach=self._agent.reach, threads=threads)
         self._breakers = self._agent.reach.breakers = Breakers(recorder, tell=self._history.record)
         self._memory: Memory | None = None
+        self._python: Python | None = None
         self._server: Server | None = None
         self._workers: Workers | None = None
         self._pushgateway_url = pushgateway_url
@@ -210,8 +212,11 @@ class Vitals(GenAI, Work):
     # --- Life -----------------------------------------------------------------------------------------------------
 
     def watch_process(self) -> None:
-        """Show processor, memory (with baseline and growth), descriptors and garbage collection of this process."""
+        """Show processor, memory (with baseline, growth and heap), descriptors, connections, threads and garbage
+        collection of this process, and torch's CUDA memory once the application has imported torch.
+        """
         from llmvitals._memory import Memory
+        from llmvitals._python import Python
 
         for make in (ProcessCollector, GCCollector, PlatformCollector):
             # ValueError: the default registry has them already.
@@ -220,6 +225,9 @@ class Vitals(GenAI, Work):
         with self.recorder.guard("memory"):
             self._memory = Memory(self.recorder)
             self._memory.start()
+        with self.recorder.guard("python"):
+            self._python = Python(self.recorder)
+            self._python.start()
 
     def join_workers(self, host: str, port: int, *, name: str = "") -> None:
         """Be one of the workers of this service at this address; when that fails, say so, and go on alone."""
@@ -356,6 +364,8 @@ class Vitals(GenAI, Work):
         if self._memory is not None:
             with self.recorder.guard("memory"):
                 self._memory.stop()
+        if self._python is not None:
+            self._python.stop()
         with self.recorder.guard("history"):
             self._history.close()
         _current.pop(self)

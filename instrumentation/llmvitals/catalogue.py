@@ -4,7 +4,7 @@ Documentation, dashboards, rules and tests are checked against this list, so a f
 Where OpenTelemetry's semantic conventions have a metric, the name is its exact Prometheus translation.
 """
 
-from llmvitals import _genai_families, _work_families
+from llmvitals import _genai_families, _python_families, _work_families
 from llmvitals._family import OPERATION_BUCKETS, OTEL_DURATION_BUCKETS
 from llmvitals._family import Family as Family  # noqa: PLC0414 -- part of this module's face
 
@@ -371,7 +371,13 @@ _RUNTIME = (
     ),
 )
 
-FAMILIES: tuple[Family, ...] = (*_OURS, *_genai_families.FAMILIES, *_work_families.FAMILIES, *_RUNTIME)
+FAMILIES: tuple[Family, ...] = (
+    *_OURS,
+    *_genai_families.FAMILIES,
+    *_work_families.FAMILIES,
+    *_python_families.FAMILIES,
+    *_RUNTIME,
+)
 
 CLOSED_LABELS = frozenset(
     {
