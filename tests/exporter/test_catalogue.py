@@ -10,6 +10,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from tests.exporter.reading import LINUX, plant, settings
 from tests.exporter.test_cgroup import V2_MOUNT, v2
 from tests.exporter.test_koboldcpp import PERF
+from tests.exporter.test_model_servers import HOLDS, STUDIO
 from tests.exporter.test_nvidia import FAKE, UUID, gpu, ok
 
 from llmvitals.exposition import encode
@@ -21,9 +22,11 @@ from llmvitals_exporter._runner import Runner
 from llmvitals_exporter._scrape import Scrape
 from llmvitals_exporter._site import Site
 from llmvitals_exporter.catalogue import FAMILIES
-from llmvitals_exporter.collectors import COLLECTORS, koboldcpp, nvidia
+from llmvitals_exporter.collectors import COLLECTORS, koboldcpp, lmstudio, nvidia, ollama
 from llmvitals_exporter.collectors.koboldcpp import KOBOLDCPP, KoboldCpp
+from llmvitals_exporter.collectors.lmstudio import LMSTUDIO, LMStudio
 from llmvitals_exporter.collectors.nvidia import Nvidia
+from llmvitals_exporter.collectors.ollama import OLLAMA, Ollama
 from llmvitals_exporter.collectors.processes import WATCH
 
 #: Everything that the fake card says: each reading of the table once, and all that dcgm-exporter has a name for.
@@ -52,6 +55,12 @@ def _text(tmp_path_factory):
         if declaration is koboldcpp.COLLECTOR:
             servers = KOBOLDCPP.parse(["http://127.0.0.1:5001"])
             return replaced(declaration, lambda _: KoboldCpp(servers, fetch=lambda _: PERF))
+        if declaration is ollama.COLLECTOR:
+            servers = OLLAMA.parse(["http://127.0.0.1:11434"])
+            return replaced(declaration, lambda _: Ollama(servers, fetch=lambda _: HOLDS))
+        if declaration is lmstudio.COLLECTOR:
+            servers = LMSTUDIO.parse(["http://127.0.0.1:1234"])
+            return replaced(declaration, lambda _: LMStudio(servers, fetch=lambda _: STUDIO))
         if declaration.name == "processes":
             more = {PROCFS: "/proc", WATCH: WATCH.parse(["played=fake_nvml_child"])}
             return replaced(declaration, lambda _: declaration.open(settings(root, more)))
@@ -72,7 +81,7 @@ def test_every_collector_works(text):
     """On a machine that has everything, no collector fails or is absent."""
     lines = [line for line in text.splitlines() if line.startswith("llmvitals_scrape_collector_success{")]
 
-    assert 13 == len(lines)
+    assert 15 == len(lines)
     assert all(line.endswith(" 1.0") for line in lines)
 
 

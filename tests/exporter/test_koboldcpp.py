@@ -185,6 +185,7 @@ def test_server_label_is_host_and_port():
 
 def test_fetch_raises_for_the_caller(kobold):
     """What is wrong with a server's answer is said."""
-    (server,) = KOBOLDCPP.parse([kobold(http([1])).url])
-    with pytest.raises(ValueError, match="something else than performance figures"):
-        fetch(server)
+    for answer, part in (([1], "something else than an object"), ({"a": 1}, "something else than performance figures")):
+        (server,) = KOBOLDCPP.parse([kobold(http(answer)).url])
+        with pytest.raises(ValueError, match=part):
+            fetch(server)
