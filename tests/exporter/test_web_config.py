@@ -131,7 +131,8 @@ KEYS = st.sampled_from(["tls_server_config", "cert_file", "key_file", "basic_aut
 @given(
     st.recursive(
         st.none() | st.booleans() | st.integers() | st.text(),
-        lambda inner: st.lists(inner) | st.dictionaries(KEYS, inner),
+        lambda inner: st.lists(inner, max_size=3) | st.dictionaries(KEYS, inner, max_size=3),
+        max_leaves=8,
     )
 )
 def test_any_document(tmp_path_factory, document):
