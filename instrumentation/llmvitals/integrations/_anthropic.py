@@ -36,7 +36,7 @@ _MANAGERS = (
 _legacy = sys.modules.get("anthropic._legacy_response")
 _KINDS = Kinds(
     streams=(anthropic.Stream, anthropic.AsyncStream),
-    # Until 1.0, raw responses are of a kind of their own.
+    # In older versions, raw responses are of a kind of their own.
     responses=(_response.BaseAPIResponse, getattr(_legacy, "LegacyAPIResponse", _response.BaseAPIResponse)),
     client=_base_client.BaseClient,
     error=anthropic.APIError,
@@ -54,11 +54,14 @@ def install(session: Session) -> None:
 
     sdk = Sdk(session, _KINDS, provider=lambda *_: "anthropic")
     begin_create = sdk.beginning("chat", _READING)
-    begin_helper = sdk.beginning_for("chat", _READING, _Helper)
+    helper = sdk.seen(_READING, _Helper)
 
-    def begin_stream(manager: Any, args: Any, kwargs: Any) -> Any:  # noqa: ARG001
+    def begin_stream(manager: Any, args: Any, kwargs: Any) -> Any:  # noqa: ARG001 -- as `wrap` calls it
         client, model = opened.get(manager, (None, None))
-        return begin_helper(client, model) if client is not None else None
+        use: Any = sdk.begin(client, "chat", model, helper) if client is not None else None
+        if use is not None:
+            use.client = client
+        return use
 
     for resource in _RESOURCES:
         asynchronous = resource.__name__.startswith("Async")

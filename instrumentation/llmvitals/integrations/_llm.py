@@ -67,6 +67,7 @@ class Sdk:
     ) -> None:
         """*url* gives a client's base URL; *provider* the name of its server, by host, unless `instrument` was told."""
         self.session = session
+        self._target = session.target
         self._url = url
         self._provider = provider
         # By the URL's id; the URL itself is kept with it, so that the id stays its own.
@@ -99,7 +100,7 @@ class Sdk:
 
     def server(self, client: Any) -> tuple[str, str, str]:
         """Return provider, host and port that *client* asks now."""
-        url, names = self._url(client), self.session.providers
+        url, names = self._url(client), self._target.providers
         known = self._servers.get(id(url))
         if known is None or known[1] is not names:
             host, port = url.host, str(url.port or (80 if url.scheme == "http" else 443))

@@ -39,7 +39,7 @@ class Session:
     def __init__(self, library: str, target: Target, imports: AfterImport | None = None) -> None:
         self.library = library
         self.on = True
-        self._target = target
+        self.target = target
         self._imports = imports or AfterImport()
         self._patches: list[tuple[Any, str, Any, Any]] = []
         self._undoing: list[Callable[[], object]] = []
@@ -49,11 +49,11 @@ class Session:
     @property
     def vitals(self) -> Vitals | None:
         """Where to record now; None when nowhere."""
-        return (self._target.vitals or current()) if self.on else None
+        return (self.target.vitals or current()) if self.on else None
 
     @property
     def providers(self) -> dict[str, str]:
-        return self._target.providers
+        return self.target.providers
 
     def patch(self, owner: Any, name: str, wrap: Callable[[Any], Any]) -> None:
         """Put what *wrap* makes of *owner*'s own attribute in its place. One that *owner* has not is left alone."""

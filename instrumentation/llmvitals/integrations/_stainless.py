@@ -51,40 +51,35 @@ class Sdk(_llm.Sdk):
         self.plain: type = object
         """What the last reply was that is neither: to ask about its type again costs most of all."""
 
-        self._answered: dict[str, tuple[Recorder, Any]] = {}
         session.patch(kinds.client, "_should_retry", self._note_response)
         session.patch(kinds.client, "_calculate_retry_timeout", self._count_retries)
 
     def beginning(self, operation: str, reading: "Reading") -> _llm.Begin:
         """Return what begins a use of a resource's method."""
-        begin_for = self.beginning_for(operation, reading, Seen)
+        begin_for, kind = self.begin, self.seen(reading)
 
         def begin(resource: Any, args: Any, kwargs: Any) -> _llm.Seen | None:  # noqa: ARG001
-            return begin_for(resource._client, kwargs.get("model"))  # noqa: SLF001 -- there is no public way to it
-
-        return begin
-
-    def beginning_for(
-        self, operation: str, reading: "Reading", seen: type["Seen"]
-    ) -> Callable[[Any, object], _llm.Seen | None]:
-        """Return what begins a use of a client, of a model."""
-        kind = cast("type[Seen]", type(seen.__name__, (seen,), {"__slots__": (), "sdk": self, "reading": reading}))
-        begin = self.begin
-
-        def begin_for(client: Any, model: object) -> _llm.Seen | None:
-            use: Any = begin(client, operation, model, kind)
+            client = resource._client  # noqa: SLF001 -- there is no public way to it
+            use: Any = begin_for(client, operation, kwargs.get("model"), kind)
             if use is not None:
                 use.client = client
             return use  # type: ignore[no-any-return]
 
-        return begin_for
+        return begin
+
+    def seen(self, reading: "Reading", seen: "type[Seen] | None" = None) -> "type[Seen]":
+        """Return the type of the uses whose replies are read so."""
+        kind = seen or Seen
+        return cast("type[Seen]", type(kind.__name__, (kind,), {"__slots__": (), "sdk": self, "reading": reading}))
 
     def answered(self, recorder: Recorder, name: str) -> None:
         """Count an attempt that the server has answered."""
-        known = self._answered.get(name)
-        if known is None or known[0] is not recorder:
-            known = self._answered[name] = recorder, recorder.child(catalogue.ATTEMPTS, name, "success")
-        known[1].inc()
+        key = ("answered", name)
+        try:
+            attempts = recorder.kept[key]
+        except Exception:  # noqa: BLE001 -- a new one mostly; else a name whose own __hash__ or __eq__ raises
+            attempts = recorder.keep(key, (catalogue.ATTEMPTS, (name, "success")))
+        attempts[0].inc()
 
     def refused(self, retries: Retries, client: Any, error: BaseException) -> None:
         """Count an attempt after which the SDK gave up, if *error* is of one at all and not of wrong arguments."""
@@ -180,7 +175,12 @@ class Seen(_llm.Seen):
     def failed(self, error: BaseException) -> None:
         recorder = self.vitals.recorder
         with recorder.guard(self._component):
-            self.sdk.refused(Retries(recorder, self.call.provider), self.client, error)
+            completion = getattr(error, "completion", None)
+            if completion is None:
+                self.sdk.refused(Retries(recorder, self.call.provider), self.client, error)
+            else:  # A helper of the SDK did not like what the server had answered.
+                self.sdk.answered(recorder, self.call.provider)
+                self.reading.read(self.call, completion)
         super().failed(error)
 
     def read_reply(self, reply: Any) -> Any:

@@ -55,7 +55,7 @@ EVENTS = [
 
 class Handler(BaseHTTPRequestHandler):
     """Answers by the model's name: "flaky-N" first N times with 503, "refused" with 400, "throttled" with 429, "broken"
-    with an error amid its stream, any other well.
+    with an error amid its stream, "long" with an answer that was cut, any other well.
     """
 
     protocol_version = "HTTP/1.1"
@@ -76,9 +76,10 @@ class Handler(BaseHTTPRequestHandler):
 
     def post_completions(self, body):
         if not body.get("stream"):
+            end = "length" if body["model"] == "long" else "stop"
             message = {"role": "assistant", "content": "Fine"}
             fields = {"text": "Fine"} if "prompt" in body else {"message": message}
-            self.answer(200, COMPLETION | {"choices": [choice(**fields, finish_reason="stop")], "usage": USAGE})
+            self.answer(200, COMPLETION | {"choices": [choice(**fields) | {"finish_reason": end}], "usage": USAGE})
             return
         if "prompt" in body:
             chunks = [COMPLETION | {"choices": [choice(text=text)]} for text in ("Fi", "ne")]

@@ -2,6 +2,7 @@ import asyncio
 import gc
 import threading
 
+import pydantic
 import pytest
 from tests.instrumentation.integrations.conftest import durations, ends, tokens
 from tests.instrumentation.integrations.openai_server import EVENTS, OpenAIServer
@@ -149,6 +150,21 @@ def test_the_helper_of_chat(vitals, client, run):
     run(read)
     assert 4 == durations(vitals)
     assert {"completed": 1, "cancelled": 3} == ends(vitals)
+
+
+def test_an_answer_that_the_parser_does_not_like(vitals, client):
+    """The call failed, and its tokens were spent; the server was asked once."""
+
+    class Feeling(pydantic.BaseModel):
+        text: str
+
+    with pytest.raises(openai.LengthFinishReasonError):
+        helpers(client).parse(**CHAT | {"model": "long"}, response_format=Feeling)
+
+    assert 1 == durations(vitals, error_type="LengthFinishReasonError")
+    assert {"input": 7, "output": 5} == tokens(vitals)
+    assert 1 == vitals.value("llmvitals_attempts_total", outcome="success")
+    assert 1 == vitals.value("llmvitals_attempts_total")
 
 
 def test_the_azure_client(vitals, url):
