@@ -163,22 +163,32 @@ class Asking:
         self._hung = set(hung)
         return answers, hung
 
-    def listener(self, names: list[str]) -> socket.socket | None:
-        """Return the socket that one of these workers accepts scrapes on; None when none of them has one to share."""
+    def listener(self, names: list[str]) -> tuple[socket.socket | None, bool]:
+        """Return the socket that one of these workers accepts scrapes on, and whether all were asked in vain.
+
+        When none shares one, and not all have answered, it may be asked for again.
+        """
         until = time.monotonic() + ASKED_SECONDS
+        in_vain = True
         # Not all ask the same one first.
         for name in random.sample(names, len(names)):
             peer = self._connected(name) if time.monotonic() < until else None
             if peer is None:
+                in_vain = False
                 continue
-            with suppress(OSError), peer:
-                peer.settimeout(_LISTENER_SECONDS)
-                peer.sendall(LISTENER)
-                _, descriptors, _, _ = socket.recv_fds(peer, 64, 1)
-                if descriptors:
-                    os.set_inheritable(descriptors[0], False)
-                    return socket.socket(fileno=descriptors[0])
-        return None
+            try:
+                with peer:
+                    peer.settimeout(_LISTENER_SECONDS)
+                    peer.sendall(LISTENER)
+                    said, descriptors, _, _ = socket.recv_fds(peer, 64, 1)
+            except OSError:
+                in_vain = False
+                continue
+            in_vain = in_vain and bool(said)
+            if descriptors:
+                os.set_inheritable(descriptors[0], False)
+                return socket.socket(fileno=descriptors[0]), False
+        return None, in_vain
 
     def _connected(self, name: str) -> socket.socket | None:
         peer = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)

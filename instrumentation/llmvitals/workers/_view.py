@@ -74,17 +74,13 @@ class View:
         if group is not None:
             self._fold(group, least)
 
-    @property
-    def has_others(self) -> bool:
-        return self._group is not None and bool(self._others(self._group))
-
     def _others(self, group: Group) -> list[Member]:
         return [member for member in group.members() if member.alive and member.name != group.name]
 
-    def listener(self) -> socket.socket | None:
-        """Return the socket on which another worker accepts scrapes; None when nobody does."""
+    def listener(self) -> tuple[socket.socket | None, bool]:
+        """Return the socket on which another worker accepts scrapes; else None, and whether surely none does."""
         group = self._group
-        return None if group is None else self._asking.listener([member.name for member in self._others(group)])
+        return (None, True) if group is None else self._asking.listener([peer.name for peer in self._others(group)])
 
     def _of_all(self, group: Group) -> Iterable[Any]:
         """Return the parts of a scrape of all workers; of this process, where it has always been the only one."""

@@ -28,6 +28,10 @@ _MANY_DEAD = 8
 """A new worker folds the dead when they are so many; else the next scrape does."""
 
 
+class _SilentError(OSError):
+    """An address is taken, perhaps by workers of the same service that had no time to say so."""
+
+
 class Workers:
     """This process among the workers of its service; made by `join`."""
 
@@ -103,24 +107,26 @@ class Workers:
 
         try:
             self._listen(serve)
-        except OSError:
-            if not self.view.has_others:
-                raise
+        except _SilentError:
             self._soon(again)
 
     def _listen(self, serve: Callable[[socket.socket | None], socket.socket]) -> None:
-        listener = None
-        with self._recorder.guard("workers"):
-            listener = self.view.listener()
+        listener, _ = self.view.listener()
         if listener is not None:
             self._listener = serve(listener)
             return
+        in_vain = True
         with ExitStack() as held:
             with self._recorder.guard("workers"):
                 # Two that start at once do not both bind. Without the lock, at worst the port is found taken.
                 held.enter_context(_group.locked(self._group.path / "port.lock", _PORT_SECONDS))
-                listener = self.view.listener()
-            self._listener = serve(listener)
+                listener, in_vain = self.view.listener()
+            try:
+                self._listener = serve(listener)
+            except OSError as error:
+                if in_vain:
+                    raise
+                raise _SilentError(str(error)) from error
 
     # --- One agent ------------------------------------------------------------------------------------------------
 
