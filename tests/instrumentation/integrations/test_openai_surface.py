@@ -1,11 +1,16 @@
 import asyncio
 import gc
+import inspect
+import subprocess
+import sys
 import threading
 
 import pydantic
 import pytest
 from tests.instrumentation.integrations.conftest import durations, ends, tokens
 from tests.instrumentation.integrations.openai_server import EVENTS, OpenAIServer
+
+import llmvitals
 
 openai = pytest.importorskip("openai")
 pytest.importorskip("openai.resources.responses")
@@ -169,14 +174,62 @@ def test_an_answer_that_the_parser_does_not_like(vitals, client):
 
 def test_the_azure_client(vitals, url):
     """Its provider is known by the client, where no name was given."""
-    import llmvitals
-
     llmvitals.instrument(vitals)
     options = {"api_version": "2026-01-01", "api_key": "none", "max_retries": 0}
     with openai.AzureOpenAI(azure_endpoint=url.removesuffix("/v1"), **options) as client:
         client.chat.completions.create(**CHAT)
 
     assert 1 == durations(vitals, gen_ai_provider_name="azure.ai.openai")
+
+
+LATER = """
+import sys
+import llmvitals
+from llmvitals import testing
+
+vitals = testing.fresh()
+llmvitals.instrument(vitals)
+import openai
+
+with openai.OpenAI(base_url=sys.argv[1], api_key="none") as client:
+    client.chat.completions.create(model="talker", messages=[])
+    client.responses.create(model="talker", input="How are you?")
+    client.completions.create(model="talker", prompt="How are you?")
+    client.embeddings.create(model="talker", input="How are you?")
+print(int(vitals.value("gen_ai_client_operation_duration_seconds_count")))
+"""
+
+
+def test_what_the_sdk_imports_when_it_is_used_is_watched(url):
+    """It imports its parts late, and so do we."""
+    ended = subprocess.run([sys.executable, "-c", LATER, url], capture_output=True, text=True, check=False)
+
+    assert ("4\n", "") == (ended.stdout, ended.stderr)
+
+
+def test_uninstrument_restores_exactly():
+    """Every method of every part, and what tells of retries."""
+    from openai.lib.streaming import chat
+    from openai.lib.streaming.responses import _responses
+    from openai.resources import completions, responses
+
+    owners = (
+        responses.Responses, responses.AsyncResponses, completions.Completions, completions.AsyncCompletions,
+        chat.ChatCompletionStream, chat.AsyncChatCompletionStream,
+        _responses.ResponseStream, _responses.AsyncResponseStream, openai._base_client.BaseClient,
+    )  # fmt: skip
+    names = ("create", "parse", "close", "_should_retry", "_calculate_retry_timeout")
+    methods = [(owner, name) for owner in owners for name in names if name in vars(owner)]
+    llmvitals.uninstrument()
+    before = [vars(owner)[name] for owner, name in methods]
+    llmvitals.instrument()
+    during = [vars(owner)[name] for owner, name in methods]
+    llmvitals.uninstrument()
+
+    assert not set(map(id, before)) & set(map(id, during))
+    assert [inspect.signature(method) for method in before] == [inspect.signature(method) for method in during]
+    assert list(map(inspect.iscoroutinefunction, before)) == list(map(inspect.iscoroutinefunction, during))
+    assert before == [vars(owner)[name] for owner, name in methods]
 
 
 # --- Raw responses ----------------------------------------------------------------------------------------------------
