@@ -17,6 +17,7 @@ from typing import Any
 from sqlalchemy import event
 from sqlalchemy.engine import Engine
 from sqlalchemy.engine.default import DefaultDialect
+from sqlalchemy.engine.interfaces import Dialect
 from sqlalchemy.pool import Pool
 
 from llmvitals import catalogue
@@ -69,6 +70,9 @@ def _watch_statements(session: Session) -> None:
         if started is not None:
             _record(session, dialect, operation_of(statement), started, error)
 
+    for owner in (Engine, Dialect):
+        if not owner._has_events:  # noqa: SLF001 -- see there
+            session.undo_with(functools.partial(_forget_events, owner))
     _listen(session, Engine, before_cursor_execute=before, after_cursor_execute=after, handle_error=failed)
 
 
@@ -105,6 +109,13 @@ def _listen(session: Session, target: Any, **listeners: Callable[..., None]) -> 
         guarded = _guarded(session, listener)
         event.listen(target, name, guarded)
         session.undo_with(functools.partial(event.remove, target, name, guarded))
+
+
+def _forget_events(owner: Any) -> None:
+    """SQLAlchemy notes on its class that somebody listens, but not when nobody does any more."""
+    events = owner.dispatch
+    if not any(getattr(events, name)._clslevel.get(owner) for name in events._event_names):  # noqa: SLF001 -- as it says
+        owner._has_events = False  # noqa: SLF001
 
 
 def _guarded(session: Session, listener: Callable[..., None]) -> Callable[..., None]:

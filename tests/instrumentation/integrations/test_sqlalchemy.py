@@ -168,3 +168,27 @@ def test_uninstrument_restores_exactly(engine):
     assert before is vars(pool.Pool)["connect"]
     assert not engine.pool.dispatch.checkout
     assert not engine.pool.dispatch.checkin
+
+
+def test_uninstrument_leaves_what_the_application_listens_to():
+    """SQLAlchemy goes on calling it."""
+    from sqlalchemy.engine import Engine
+
+    heard = []
+
+    def listen(connection, *args):
+        heard.append(connection)
+
+    llmvitals.instrument()
+    sqlalchemy.event.listen(Engine, "before_cursor_execute", listen)
+    try:
+        llmvitals.uninstrument()
+        engine = sqlalchemy.create_engine("sqlite://")
+        with engine.connect() as connection:
+            connection.execute(sqlalchemy.text("SELECT 1"))
+        engine.dispose()
+    finally:
+        sqlalchemy.event.remove(Engine, "before_cursor_execute", listen)
+        Engine._has_events = False
+
+    assert 1 == len(heard)
