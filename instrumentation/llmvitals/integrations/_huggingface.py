@@ -75,12 +75,13 @@ class _Seen(Outer):
     def read_reply(self, reply: Any) -> Any:
         if self.call.operation != "text_completion":
             return super().read_reply(reply)
-        if not isinstance(reply, (GeneratorType, AsyncGeneratorType)):
-            _read(self.call, reply)
-        elif not self.call.is_streaming:
-            watch = self.call.watch(_Parts)
-            watched = watch_generator if isinstance(reply, GeneratorType) else watch_async_generator
-            return watched(reply, watch)  # type: ignore[operator]
+        if self.call.is_streaming:
+            return reply
+        if isinstance(reply, GeneratorType):
+            return watch_generator(reply, self.call.watch(_Parts))
+        if isinstance(reply, AsyncGeneratorType):
+            return watch_async_generator(reply, self.call.watch(_Parts))
+        _read(self.call, reply)
         return reply
 
 

@@ -13,6 +13,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from llmvitals._calls import Call, _active, active_call
+from llmvitals._recording import Recorder
 from llmvitals._streams import watch_async_generator, watch_generator
 from llmvitals.integrations._claims import take
 from llmvitals.integrations._llm import Seen
@@ -24,7 +25,9 @@ class OuterCall(Call):
 
     __slots__ = ("asking",)
 
-    asking: bool
+    def __init__(self, recorder: Recorder, **labels: Any) -> None:
+        super().__init__(recorder, **labels)
+        self.asking = False
 
     @property
     def is_streaming(self) -> bool:
@@ -75,7 +78,7 @@ def begin_outer(
     with vitals.recorder.guard(session.library):
         take()
         outer = active_call()
-        if outer is not None and outer.operation == operation:
+        if outer is not None and (outer.operation == operation or getattr(outer, "asking", False)):
             return seen(outer, vitals, session.library, own=False)
         host, port = address(url)
         names = session.providers
@@ -87,9 +90,11 @@ def begin_outer(
             server_address=host,
             server_port=port,
         )
-        call.asking = False
         return seen(call.start(), vitals, session.library, own=True)
     return None
+
+
+_PORTS = {"http": "80", "https": "443"}
 
 
 def address(url: object) -> tuple[str, str]:
@@ -97,7 +102,7 @@ def address(url: object) -> tuple[str, str]:
     if not url:
         return "", ""
     parts = urlsplit(str(url))
-    return parts.hostname or "", str(parts.port or {"http": 80, "https": 443}.get(parts.scheme, ""))
+    return parts.hostname or "", str(parts.port or _PORTS.get(parts.scheme, ""))
 
 
 def wrap_outer(
