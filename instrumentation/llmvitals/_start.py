@@ -70,7 +70,8 @@ def start(
     registry = prometheus_client.REGISTRY if registry is None else registry
     running = _current.on(registry)
     if running is not None:
-        log.warning("llmvitals: start() was called again on the same registry; the first one stays as it is")
+        if not running.is_inherited:  # A forked worker calls it as well as who forked it.
+            log.warning("llmvitals: start() was called again on the same registry; the first one stays as it is")
         return running
     service = service or os.environ.get("LLMVITALS_SERVICE") or "app"
     vitals = Vitals(

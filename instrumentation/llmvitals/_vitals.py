@@ -241,6 +241,11 @@ class Vitals(GenAI, Work):
         """What ``/metrics`` shows: of all workers of the service, where it has more than this process."""
         return self.registry if self._workers is None else self._workers.view
 
+    @property
+    def is_inherited(self) -> bool:
+        """Whether this process was forked from the one that started it."""
+        return os.getpid() != self._pid
+
     def serve_metrics(self, host: str, port: int) -> None:
         """Listen, with the other workers if there are some; when that fails say what to set, and go on without."""
         from llmvitals.exposition import serve
@@ -359,7 +364,7 @@ class Vitals(GenAI, Work):
                 with self.recorder.guard(component):
                     part.close()
         # A forked child has its parent's numbers, and would put them in the place of the real ones.
-        if self._pushgateway_url and os.getpid() == self._pid:
+        if self._pushgateway_url and not self.is_inherited:
             self.push(timeout_seconds=5)
         if self._memory is not None:
             with self.recorder.guard("memory"):

@@ -100,7 +100,7 @@ def run(script, *arguments, **variables):
         timeout=60,
         check=False,
     )
-    assert (0, "") == (done.returncode, done.stderr)
+    assert (0, "") == (done.returncode, done.stderr), done.stderr
     return done.stdout
 
 
