@@ -17,6 +17,7 @@ import cachetools
 from companion._inner import InnerLife
 from companion._journal import Journal
 from companion._llm import LLM, Answer
+from companion._responses import Responses
 from companion._settings import Settings
 from companion._store import Exchange, Store
 from companion._tuning import Tuning
@@ -99,6 +100,7 @@ class Chat:
         journal: Journal,
         inner: InnerLife,
         turns: Turns,
+        responses: Responses,
     ) -> None:
         self._vitals = vitals
         self._journal = journal
@@ -112,10 +114,7 @@ class Chat:
         self._users = vitals.users(
             max_active=settings.users_max_active, idle_seconds=settings.users_idle_seconds, enforce=False
         )
-        self._responses: MutableMapping[str, Answer] = vitals.cache(
-            "responses",
-            cachetools.TLRUCache(1000, ttu=lambda _key, _value, now: now + self._tuning.response_cache_ttl_seconds),
-        )
+        self._responses = responses
         # Bounded in number and time, not in bytes: a thing that real applications forget.
         self._attachments: MutableMapping[str, bytes] = vitals.cache("attachments", cachetools.TTLCache(4096, ttl=3600))
         numbers = settings.numbers
@@ -155,11 +154,11 @@ class Chat:
         async with self._operation(question.mode) as operation:
             prompt = await self._prompt(question)
             operation.note(model=prompt.model, asked_first=self._tuning.provider, max_tokens=prompt.max_tokens)
-            answer = self._cached(prompt)
+            answer = await self._cached(prompt)
             cached = answer is not None
             if answer is None:
                 answer = await self._llm.answer(prompt.model, prompt.messages, prompt.max_tokens)
-        return self._done(question, prompt, answer, begun, cached=cached)
+        return await self._done(question, prompt, answer, begun, cached=cached)
 
     async def stream(self, question: Question) -> AsyncGenerator[Piece | Reply, None]:
         """Pieces, then the Reply that they make. Raises TooManyError, and the errors of `LLM.stream`."""
@@ -168,7 +167,7 @@ class Chat:
         async with self._operation(question.mode) as operation:
             prompt = await self._prompt(question)
             operation.note(model=prompt.model, asked_first=self._tuning.provider, max_tokens=prompt.max_tokens)
-            answer = self._cached(prompt)
+            answer = await self._cached(prompt)
             cached = answer is not None
             if answer is not None:
                 yield Piece(answer.text)
@@ -181,7 +180,7 @@ class Chat:
                         provider = delta.provider
                         yield Piece(delta.text)
                 answer = Answer("".join(text), provider, prompt.model)
-        yield self._done(question, prompt, answer, begun, cached=cached)
+        yield await self._done(question, prompt, answer, begun, cached=cached)
 
     def warm(self, limit: int, timeout_seconds: float) -> dict[str, int]:
         """Ask the talker what was asked most in the last day, and cache the answers. Blocks: not on the loop."""
@@ -198,10 +197,10 @@ class Chat:
         warmed = 0
         for question in questions:
             prompt = await self._prompt(Question("", question, "talker"))
-            # `in` counts neither a hit nor a miss.
             if prompt.cache_key is None or prompt.cache_key in self._responses:
                 continue
-            self._responses[prompt.cache_key] = await self._llm.answer(prompt.model, prompt.messages, prompt.max_tokens)
+            answer = await self._llm.answer(prompt.model, prompt.messages, prompt.max_tokens)
+            await self._responses.put(prompt.cache_key, answer)
             warmed += 1
         return {"questions": len(questions), "warmed": warmed}
 
@@ -249,12 +248,12 @@ class Chat:
             kept = self._messages[user] = deque(found, maxlen=_MESSAGES_SHOWN)
         return kept
 
-    def _cached(self, prompt: _Prompt) -> Answer | None:
-        return None if prompt.cache_key is None else self._responses.get(prompt.cache_key)
+    async def _cached(self, prompt: _Prompt) -> Answer | None:
+        return None if prompt.cache_key is None else await self._responses.get(prompt.cache_key)
 
-    def _done(self, question: Question, prompt: _Prompt, answer: Answer, begun: float, *, cached: bool) -> Reply:
+    async def _done(self, question: Question, prompt: _Prompt, answer: Answer, begun: float, *, cached: bool) -> Reply:
         if prompt.cache_key is not None and not cached:
-            self._responses[prompt.cache_key] = answer
+            await self._responses.put(prompt.cache_key, answer)
         self.meet(question.user).turns.append((question.message[:2000], answer.text))
         self._remember(question, Exchange(question.user, question.mode, question.message, answer.text, time.time()))
         seconds = round(time.monotonic() - begun, 4)

@@ -85,7 +85,7 @@ class InnerLife:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def _go_on(self, name: str, think: Callable[[Module], Awaitable[str]]) -> None:
-        module = self._vitals.module(name, timeout_seconds=max(self._every, 5.0))
+        module = self._vitals.module(name, timeout_seconds=max(self._every, 1.0))
         well = True
         while True:
             # Not all at the same moment.

@@ -25,6 +25,7 @@ from companion._effects import EffectLedger
 from companion._inner import InnerLife
 from companion._journal import Journal
 from companion._llm import LLM
+from companion._responses import Responses
 from companion._settings import Settings
 from companion._socket import Sockets
 from companion._store import Store
@@ -99,7 +100,19 @@ async def _assembled(settings: Settings, vitals: Vitals, ledger: EffectLedger) -
             shutdown.register("inner_life", inner.close, priority=2)
         with startup.phase("sockets"):
             turns = Turns(vitals, dials, per_second=settings.requests_per_second, burst=settings.requests_burst)
-            chat = Chat(settings, vitals, tuning, llm=llm, store=store, journal=journal, inner=inner, turns=turns)
+            responses = Responses(vitals, tuning, settings.redis_url)
+            shutdown.register("responses", responses.close)
+            chat = Chat(
+                settings,
+                vitals,
+                tuning,
+                llm=llm,
+                store=store,
+                journal=journal,
+                inner=inner,
+                turns=turns,
+                responses=responses,
+            )
             voice = VoiceChat(vitals, dials, chat)
             sockets = Sockets(settings, vitals, chat)
             shutdown.register("sockets", sockets.close, priority=2)

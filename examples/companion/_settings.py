@@ -25,6 +25,7 @@ class Settings:
     llm_url: str
     backup_url: str | None
     data_dir: Path
+    redis_url: str | None
     remediation_url: str | None
     agent_token_file: Path | None
     demo_faults: bool
@@ -88,6 +89,13 @@ def _url(text: str) -> str:
     return text.rstrip("/")
 
 
+def _redis_url(text: str) -> str:
+    parts = urlsplit(text)
+    if parts.scheme not in {"redis", "rediss"} or not parts.hostname:
+        raise ValueError("must be a URL such as redis://127.0.0.1:6379/0")
+    return text
+
+
 @dataclass(frozen=True, slots=True)
 class _Option:
     default: str | None
@@ -106,6 +114,7 @@ _OPTIONS: Mapping[str, _Option] = {
     "llm_url": _Option("http://127.0.0.1:8081/v1", _url, "URL", "any OpenAI-compatible server: provider `primary`"),
     "backup_url": _Option(None, _url, "URL", "another one, for when the first fails: provider `backup`"),
     "data_dir": _Option("companion-data", Path, "DIRECTORY", "where the database and the effect ledger live"),
+    "redis_url": _Option(None, _redis_url, "URL", "a Redis to share answers by; none: each companion has its own"),
     "remediation_url": _Option(
         None, _url, "URL", "where commands are pulled from; none: no agent", "LLMVITALS_REMEDIATION_URL"
     ),

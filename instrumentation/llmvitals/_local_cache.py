@@ -42,6 +42,12 @@ class LocalCache(Generic[Value]):
             self._entries.move_to_end(key)
             return True, entry[1]
 
+    def has(self, key: str) -> bool:
+        """Whether it is there; it is not moved for that."""
+        with self._lock:
+            entry = self._entries.get(key)
+            return entry is not None and entry[0] > self._clock()
+
     def put(self, key: str, value: Value, seconds: float) -> None:
         with self._lock:
             self._entries[key] = (self._clock() + seconds, value)

@@ -128,6 +128,10 @@ class TieredCache(Generic[Value]):
         """Whether Redis answered the last time that it was asked."""
         return self._away_until is None
 
+    def __contains__(self, key: str) -> bool:
+        """Whether this process' tier has *key* now; it counts as no look-up."""
+        return self._local.has(key)
+
     def drop(self) -> int:
         """Empty this process' tier; how many entries it had. Redis keeps its own."""
         return self._local.drop()

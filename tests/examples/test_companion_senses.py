@@ -2,12 +2,15 @@
 
 import asyncio
 import base64
+import json
 import random
 import threading
 import time
 
 import pytest
+import redis
 from tests.examples.companions import companion
+from tests.redis_server import RedisServer
 from tests.servers import eventually, request
 
 from companion import _speech
@@ -141,6 +144,24 @@ def test_environment(faulty, tmp_path, monkeypatch):
         assert 33 == busy.value("llmvitals_batch_max_items", queue="outbox")
         assert 1 == busy.value("llmvitals_profile_active", profile="high_load")
         assert 2000 == busy.value("llmvitals_cache_max_entries", cache="messages")
+
+
+def test_answers_are_shared_and_outlive_redis(faulty, tmp_path):
+    """Answers are in Redis, for others to find; when it dies the companion goes on by itself, and says so."""
+    shared = RedisServer(tmp_path)
+    shared.start()
+    flag = f"--redis-url=redis://127.0.0.1:{shared.port}/0"
+    with companion(faulty, tmp_path / "data", flag) as running, redis.Redis(port=shared.port) as client:
+        try:
+            answer = running.say("Is tea good for you?").json()["reply"]
+            keys = client.keys("responses:*")
+            assert [answer] == [json.loads(client.get(key))["text"] for key in keys]
+        finally:
+            shared.kill()
+        assert running.say("Is tea good for you?").json()["cached"]
+        assert [False, True] == [running.say("Is coffee?").json()["cached"] for _ in range(2)]
+        assert 0 == running.value("llmvitals_cache_tier_up", cache="responses", tier="redis")
+        assert running.value("llmvitals_cache_fallbacks_total", cache="responses") >= 1
 
 
 def test_old_exchanges_go(tmp_path):

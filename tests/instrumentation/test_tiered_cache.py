@@ -2,60 +2,28 @@
 
 import asyncio
 import json
-import shutil
-import signal
-import socket
-import subprocess
 import threading
 import time
 
 import pytest
-from tests.servers import eventually, free_port
+from tests.redis_server import RedisServer
+from tests.servers import eventually
 
 from llmvitals import testing
 
 redis = pytest.importorskip("redis")
-if shutil.which("redis-server") is None:
-    pytest.skip("redis-server is not installed: apt-get install redis-server", allow_module_level=True)
 
 LIMIT = 0.2
 # What a machine with much to do may add to a wait.
 SLACK = 0.5
 
 
-class Redis:
-    """A Redis on one port, that can go and come back."""
+def client_of(server, **more):
+    return redis.Redis(port=server.port, socket_timeout=2, **more)
 
-    def __init__(self, folder):
-        self.port = free_port()
-        self.folder = folder
-        self.process = None
 
-    def start(self):
-        flags = f"--port {self.port} --bind 127.0.0.1 --appendonly no --dir {self.folder} --loglevel warning".split()
-        self.process = subprocess.Popen(["redis-server", *flags, "--save", ""], stdout=subprocess.DEVNULL)
-        eventually(self._listens, every=0.01, what="a Redis that listens")
-
-    def _listens(self):
-        with socket.socket() as probe:
-            return probe.connect_ex(("127.0.0.1", self.port)) == 0
-
-    def freeze(self):
-        """It takes connections and answers nothing."""
-        self.process.send_signal(signal.SIGSTOP)
-
-    def thaw(self):
-        self.process.send_signal(signal.SIGCONT)
-
-    def kill(self):
-        self.process.kill()
-        self.process.wait(5)
-
-    def client(self, **more):
-        return redis.Redis(port=self.port, socket_timeout=2, **more)
-
-    def async_client(self):
-        return redis.asyncio.Redis(port=self.port, socket_timeout=2)
+def async_client_of(server):
+    return redis.asyncio.Redis(port=server.port, socket_timeout=2)
 
 
 class Clock:
@@ -67,7 +35,7 @@ class Clock:
 
 @pytest.fixture(name="server", scope="module")
 def _server(tmp_path_factory):
-    server = Redis(tmp_path_factory.mktemp("redis"))
+    server = RedisServer(tmp_path_factory.mktemp("redis"))
     server.start()
     yield server
     server.kill()
@@ -82,12 +50,12 @@ def _vitals():
 @pytest.fixture(name="cache")
 def _cache(server, vitals):
     """A cache whose clock stands still until a test moves it; Redis is empty, and there at the end."""
-    with server.client() as client:
+    with client_of(server) as client:
         client.flushall()
         cache = vitals.tiered_cache("responses", client, timeout_seconds=LIMIT, retry_seconds=5.0, clock=Clock())
         yield cache
         cache._threads.submit(lambda: None)
-    if server.process.poll() is not None:
+    if not server.runs:
         server.start()
 
 
@@ -119,6 +87,7 @@ def test_each_tier_answers(cache, vitals):
     """First this process, then Redis, whose answer is kept here; a miss in both is one."""
     cache.set("tea", {"reply": "Fine."})
     assert {"reply": "Fine."} == cache.get("tea")
+    assert "tea" in cache
     assert 1 == cache.drop()
     assert {"reply": "Fine."} == cache.get("tea")
     assert {"reply": "Fine."} == cache.get("tea")
@@ -143,13 +112,14 @@ def test_repeats_hit(cache):
 def test_entries_expire_in_both(cache, server, vitals):
     """Here by our clock, there by Redis' own, and never later here than there."""
     cache.set("tea", 1, ttl_seconds=0.5)
-    with server.client() as client:
+    with client_of(server) as client:
         assert 0 < client.pttl("responses:tea") <= 500
         cache.drop()
         assert 1 == cache.get("tea")
         cache._clock.now = 0.6
         eventually(lambda: client.get("responses:tea") is None, what="the end of Redis' entry")
 
+    assert "tea" not in cache
     assert cache.get("tea") is None
     assert 1 == vitals.value("llmvitals_cache_evictions_total", reason="ttl")
 
@@ -160,7 +130,7 @@ def test_deletion(cache, server):
     cache.delete("tea")
 
     assert cache.get("tea") is None
-    with server.client() as client:
+    with client_of(server) as client:
         assert [] == client.keys()
 
 
@@ -183,7 +153,7 @@ def test_a_dead_redis_is_done_without(cache, server, vitals):
     server.start()
     cache._clock.now = 5.1
     cache.set("honey", 3)
-    with server.client() as client:
+    with client_of(server) as client:
         assert b"3" == client.get("responses:honey")
     assert cache.redis_is_up
     assert 1 == vitals.value("llmvitals_cache_tier_up", cache="responses", tier="redis")
@@ -240,7 +210,7 @@ def test_what_was_written_meanwhile_is_not_served_old(cache, server):
         server.thaw()
     cache._clock.now = 5.1
     cache.get("sugar")
-    with server.client() as client:
+    with client_of(server) as client:
         assert [] == client.keys()
 
     assert "new" == cache.get("tea")
@@ -250,7 +220,7 @@ def test_what_was_written_meanwhile_is_not_served_old(cache, server):
 
 def test_one_that_refuses_is_there(cache, server, vitals):
     """A command that Redis refuses is an error, and the next one is asked for all the same."""
-    with server.client() as client:
+    with client_of(server) as client:
         client.lpush("responses:list", "x")
         client.set("responses:garbage", b"\xff{")
 
@@ -289,13 +259,13 @@ def test_many_threads(cache, vitals):
     assert 1500 == vitals.value("llmvitals_cache_requests_total", result="hit")
 
 
-@pytest.mark.parametrize("kind", ["client", "async_client"])
-def test_on_an_event_loop(server, vitals, kind):
+@pytest.mark.parametrize("client_for", [client_of, async_client_of])
+def test_on_an_event_loop(server, vitals, client_for):
     """The same on a loop, by either kind of client: two tiers, a death, a return; the loop is never held up."""
 
     async def use():
         clock = Clock()
-        client = getattr(server, kind)()
+        client = client_for(server)
         cache = vitals.tiered_cache("responses", client, timeout_seconds=LIMIT, retry_seconds=5.0, clock=clock)
         await cache.aset("tea", 1)
         cache.drop()
@@ -315,7 +285,7 @@ def test_on_an_event_loop(server, vitals, kind):
                 await cache.adelete("coffee")
         cache.drop()
         again = await cache.aget("tea")
-        closed = client.aclose() if kind == "async_client" else client.close()
+        closed = client.aclose() if client_for is async_client_of else client.close()
         if closed is not None:
             await closed
         return first, frozen, took, again, told
@@ -334,7 +304,7 @@ def test_a_cancelled_look_is_no_failure(server, vitals):
     """Who is cancelled while Redis is slow is cancelled, and Redis is not given up for it."""
 
     async def use():
-        async with server.async_client() as client:
+        async with async_client_of(server) as client:
             cache = vitals.tiered_cache("responses", client, timeout_seconds=5.0)
             await cache.aset("tea", 1)
             server.freeze()
@@ -354,7 +324,7 @@ def test_a_cancelled_look_is_no_failure(server, vitals):
 
 def test_an_async_client_needs_the_async_methods(server, vitals):
     """The error says which."""
-    cache = vitals.tiered_cache("responses", server.async_client())
+    cache = vitals.tiered_cache("responses", async_client_of(server))
 
     with pytest.raises(TypeError, match=r"use `await cache\.aget"):
         cache.get("tea")
@@ -374,5 +344,5 @@ def test_it_is_dropped_with_the_others(cache, vitals):
 @pytest.mark.parametrize("wrong", [{"max_entries": 0}, {"ttl_seconds": 0}, {"timeout_seconds": -1}])
 def test_limits_that_are_none(server, vitals, wrong):
     """They are told where the cache is made."""
-    with server.client() as client, pytest.raises(ValueError, match="of cache 'responses', max_entries must be"):
+    with client_of(server) as client, pytest.raises(ValueError, match="of cache 'responses', max_entries must be"):
         vitals.tiered_cache("responses", client, **wrong)
