@@ -1,6 +1,7 @@
 """The whole stack, natively, on free ports: up, broken, repaired, up again, down."""
 
 import shutil
+import signal
 import socket
 import time
 from pathlib import Path
@@ -50,9 +51,14 @@ def _settings(tmp_path_factory):
 
 @pytest.fixture(name="stack", scope="module")
 def _stack(settings):
-    native.up(settings, Terminal())
-    yield settings
-    native.down(settings)
+    # `make test` runs these tests in the background, where Ctrl-C is not heard, and ends them with SIGTERM.
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        native.up(settings, Terminal())
+        yield settings
+    finally:
+        native.down(settings)
+        signal.signal(signal.SIGTERM, before)
 
 
 def test_everything_is_healthy(stack):
