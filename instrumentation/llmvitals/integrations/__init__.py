@@ -18,6 +18,7 @@ from llmvitals.integrations._session import Session, Target
 if TYPE_CHECKING:
     from llmvitals.integrations._asgi import ASGIMiddleware
     from llmvitals.integrations._caches import watch_lru_cache
+    from llmvitals.integrations._langchain import LangChainCallback as LangChainCallback
     from llmvitals.integrations._wsgi import WSGIMiddleware
 
 log = logging.getLogger("llmvitals")
@@ -31,6 +32,8 @@ _LIBRARIES = (
     ("urllib3", "urllib3.connectionpool", "_urllib3"),
     ("ollama", "ollama", "_ollama"),
     ("huggingface_hub", "huggingface_hub", "_huggingface"),
+    ("litellm", "litellm", "_litellm"),
+    ("langchain", "langchain_core.tracers.context", "_langchain"),
     ("stamina", "stamina", "_stamina"),
     ("pybreaker", "pybreaker", "_pybreaker"),
     ("purgatory", "purgatory", "_purgatory"),
@@ -44,7 +47,13 @@ _LIBRARIES = (
 )
 
 # What an application puts in place itself, and where it lives.
-_OFFERED = {"ASGIMiddleware": "_asgi", "WSGIMiddleware": "_wsgi", "watch_lru_cache": "_caches"}
+# LangChainCallback is not in `__all__`, because it needs langchain.
+_OFFERED = {
+    "ASGIMiddleware": "_asgi",
+    "LangChainCallback": "_langchain",
+    "WSGIMiddleware": "_wsgi",
+    "watch_lru_cache": "_caches",
+}
 
 __all__ = ["ASGIMiddleware", "WSGIMiddleware", "instrument", "uninstrument", "watch_lru_cache"]
 
