@@ -14,7 +14,7 @@ INFO = Family(
     "A GPU's identity; join on uuid. Unified memory is the machine's own.",
     ("uuid", *_INFO_LABELS, *_DRIVER_LABELS),
 )
-COUNT = Family("llmvitals_gpu_count", "gauge", "GPUs that the driver shows.")
+COUNT = Family("llmvitals_gpu_count", "gauge", "GPUs that a vendor's driver shows.", ("vendor",))
 
 
 def _family(name: str, help_: str, *labels: str) -> Family:

@@ -12,6 +12,7 @@ from prometheus_client.registry import Collector
 
 from llmvitals_exporter._family import Family
 from llmvitals_exporter._runner import Outcome, Runner, State
+from llmvitals_exporter._samples import Samples
 
 SUCCESS = Family(
     "llmvitals_scrape_collector_success",
@@ -80,12 +81,24 @@ class View(Collector):
 
     def collect(self) -> Iterator[Metric]:
         outcomes = self.scrape.outcomes(self.only, self.within)
-        for outcome in outcomes:
-            for family, series in outcome.samples.items():
-                yield _metric(family, series)
+        for family, series in _together(outcomes).items():
+            yield _metric(family, series)
         told = [outcome for outcome in outcomes if outcome.state is not State.ABSENT]
         yield _metric(SUCCESS, {(outcome.collector,): float(outcome.state is State.OK) for outcome in told})
         yield _metric(DURATION, {(outcome.collector,): outcome.seconds for outcome in told})
+
+
+def _together(outcomes: Iterable[Outcome]) -> Samples:
+    """The samples of all, each family once: several collectors can share one, but an exposition may not repeat it.
+
+    Should two tell one series, which Prometheus would refuse, the first of them counts.
+    """
+    samples: Samples = {}
+    for outcome in outcomes:
+        for family, series in outcome.samples.items():
+            shared = samples.get(family)
+            samples[family] = series if shared is None else {**series, **shared}
+    return samples
 
 
 def _metric(family: Family, series: Mapping[tuple[str, ...], float]) -> Metric:

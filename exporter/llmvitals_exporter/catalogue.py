@@ -16,7 +16,8 @@ _PROCESS = (
 )
 
 FAMILIES: tuple[Family, ...] = (
-    *(family for collector in COLLECTORS for family in collector.families),
+    # Each once, however many collectors share it.
+    *dict.fromkeys(family for collector in COLLECTORS for family in collector.families),
     SUCCESS,
     DURATION,
     BUILD_INFO,

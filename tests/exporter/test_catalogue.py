@@ -15,6 +15,7 @@ from tests.exporter.test_nvidia import FAKE, UUID, gpu, ok
 
 from llmvitals.exposition import encode
 from llmvitals_exporter import _dcgm, _gpu
+from llmvitals_exporter._cards import Cards
 from llmvitals_exporter._child import Child
 from llmvitals_exporter._declaration import Declaration
 from llmvitals_exporter._places import PROCFS
@@ -25,7 +26,6 @@ from llmvitals_exporter.catalogue import FAMILIES
 from llmvitals_exporter.collectors import COLLECTORS, koboldcpp, lmstudio, nvidia, ollama
 from llmvitals_exporter.collectors.koboldcpp import KOBOLDCPP, KoboldCpp
 from llmvitals_exporter.collectors.lmstudio import LMSTUDIO, LMStudio
-from llmvitals_exporter.collectors.nvidia import Nvidia
 from llmvitals_exporter.collectors.ollama import OLLAMA, Ollama
 from llmvitals_exporter.collectors.processes import WATCH
 
@@ -51,7 +51,7 @@ def _text(tmp_path_factory):
     def declared(declaration):
         """The machine's files are read as they are; servers, GPUs and processes are played."""
         if declaration is nvidia.COLLECTOR:
-            return replaced(declaration, lambda _: Nvidia(child, wait=10.0, dcgm=True))
+            return replaced(declaration, lambda _: Cards(child, nvidia.VENDOR, wait=10.0, view=_dcgm.dcgm_view))
         if declaration is koboldcpp.COLLECTOR:
             servers = KOBOLDCPP.parse(["http://127.0.0.1:5001"])
             return replaced(declaration, lambda _: KoboldCpp(servers, fetch=lambda _: PERF))

@@ -13,11 +13,13 @@ from tests.exporter.test_catalogue import excused
 from tests.exporter.test_nvml import CARDS, capture
 
 from llmvitals.exposition import encode
+from llmvitals_exporter._cards import Cards
 from llmvitals_exporter._child import Child
+from llmvitals_exporter._dcgm import dcgm_view
 from llmvitals_exporter._declaration import CollectionFailedError, Settings
 from llmvitals_exporter._runner import Runner
 from llmvitals_exporter._scrape import Scrape, View
-from llmvitals_exporter.collectors.nvidia import COLLECTOR, NVIDIA, NVIDIA_ALSO, Nvidia
+from llmvitals_exporter.collectors.nvidia import COLLECTOR, NVIDIA, NVIDIA_ALSO, VENDOR
 
 GOLDEN = Path(__file__).parent / "golden"
 TIMES = ("llmvitals_scrape_collector_duration_seconds",)
@@ -32,7 +34,7 @@ def _source():
     opened = []
 
     def make(file, *more, **options):
-        opened.append(Nvidia(child_of(file, *more), wait=20.0, required=True, **options))
+        opened.append(Cards(child_of(file, *more), VENDOR, wait=20.0, required=True, **options))
         return opened[-1]
 
     yield make
@@ -54,7 +56,7 @@ def exposition(source):
 @pytest.mark.parametrize("file", sorted(CARDS.glob("*.json")), ids=lambda file: file.stem)
 def test_card(source, file, dcgm):
     """Each card gives exactly the exposition of its golden file; LLMVITALS_UPDATE_GOLDEN=1 writes them anew."""
-    text = exposition(source(file, "--also", "processes", dcgm=dcgm))
+    text = exposition(source(file, "--also", "processes", view=dcgm_view if dcgm else None))
     golden = GOLDEN / f"gpu-{file.stem}.prom"
     if dcgm:
         golden = GOLDEN / f"gpu-{file.stem}-dcgm.prom"
@@ -112,5 +114,5 @@ def test_demonstration():
     finally:
         source.close()
 
-    assert 2.0 == found["llmvitals_gpu_count"]
+    assert 2.0 == found['llmvitals_gpu_count{vendor="nvidia"}']
     assert 2 == len([series for series in found if series.startswith("DCGM_FI_DEV_GPU_UTIL{")])

@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 from tests.exporter.reading import until, values
 
+from llmvitals_exporter._cards import Cards
 from llmvitals_exporter._child import Child
 from llmvitals_exporter._declaration import CollectionFailedError, NothingToCollect, Settings
-from llmvitals_exporter.collectors.nvidia import COLLECTOR, NVIDIA, Nvidia
+from llmvitals_exporter.collectors.nvidia import COLLECTOR, NVIDIA, VENDOR
 
 FAKE = Path(__file__).parent / "fake_nvml_child.py"
 UUID = "GPU-00000000-0000-0000-0000-000000000001"
@@ -34,7 +35,7 @@ LOST = {"status": "failed", "code": 15, "error": "GPU 0: GPU is lost"}
 ABSENT = {"status": "absent", "code": 12, "error": "nvmlInit: NVML Shared Library Not Found"}
 OK_SERIES = {
     "llmvitals_gpu_collector_nvml_return_code": 0.0,
-    "llmvitals_gpu_count": 1.0,
+    'llmvitals_gpu_count{vendor="nvidia"}': 1.0,
     f'llmvitals_gpu_info{{uuid="{UUID}",index="0",name="NVIDIA H200",pci_bus_id="0:1",vbios_version="9",'
     'mig_mode="disabled",memory="dedicated",driver_version="570.1",cuda_version="12.8"}': 1.0,
     f'llmvitals_gpu_temperature_celsius{{uuid="{UUID}",sensor="gpu"}}': 41.0,
@@ -52,7 +53,7 @@ class Driver:
         self.now = 0.0
         command = [sys.executable, "-S", str(FAKE), str(script), str(self._starts)]
         self.child = Child(command, start_patience=patience, patience=patience)
-        self.source = Nvidia(self.child, required=required, wait=5.0, clock=lambda: self.now)
+        self.source = Cards(self.child, VENDOR, required=required, wait=5.0, clock=lambda: self.now)
 
     @property
     def starts(self):
@@ -252,7 +253,7 @@ def test_strange_readings_are_left_out(driver, readings):
     """What is not a reading that we know is left out; the card is still shown."""
     found = driver([ok({**gpu(), "readings": readings})]).read()
 
-    assert {"llmvitals_gpu_collector_nvml_return_code", "llmvitals_gpu_count"} < found.keys()
+    assert {"llmvitals_gpu_collector_nvml_return_code", 'llmvitals_gpu_count{vendor="nvidia"}'} < found.keys()
     assert 3 == len(found)
 
 
@@ -272,4 +273,4 @@ def test_real_child():
     finally:
         source.close()
 
-    assert "NVML" in found.get("absent", "") or found["llmvitals_gpu_count"] >= 1
+    assert "NVML" in found.get("absent", "") or found['llmvitals_gpu_count{vendor="nvidia"}'] >= 1

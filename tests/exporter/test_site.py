@@ -68,6 +68,24 @@ def test_whole_scrape_tells_of_the_exporter_itself(site):
     assert b"llmvitals_exporter_build_info{" not in ask(site, "collect[]=cpu").body
 
 
+def test_collectors_share_a_family():
+    """A family of two collectors is told once, with the series of both; where both give one, the first counts."""
+    shared = Family("test_shared_bytes", "gauge", "A reading.", ("card",))
+
+    def collector(name, *readings):
+        return declare(name, lambda: [(shared, (card,), value) for card, value in readings], families=(shared,))
+
+    cards = collector("amd", ("a", 1.0), ("both", 2.0)), collector("nvidia", ("both", 9.0), ("n", 3.0))
+    runner = Runner(cards, Settings(), timeout=30)
+    site = Site(Scrape(runner), runner.collectors)
+    lines = ask(site).body.decode().splitlines()
+    told = [line for line in lines if "test_shared_bytes" in line]
+
+    assert ["# HELP test_shared_bytes A reading.", "# TYPE test_shared_bytes gauge"] == told[:2]
+    assert {"a": "1.0", "both": "2.0", "n": "3.0"} == {line.split('"')[1]: line.split()[-1] for line in told[2:]}
+    assert 1 == len([line for line in ask(site, "collect[]=nvidia").body.decode().splitlines() if 'card="n"' in line])
+
+
 @pytest.mark.parametrize(
     ("query", "part"),
     [
