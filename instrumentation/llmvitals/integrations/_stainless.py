@@ -20,6 +20,7 @@ from llmvitals._retries import Retries
 from llmvitals._streams import watch_async_generator, watch_generator
 from llmvitals._watch import Watch
 from llmvitals.integrations import _llm
+from llmvitals.integrations._outer import OuterCall
 from llmvitals.integrations._session import Session
 
 
@@ -72,19 +73,22 @@ class Sdk(_llm.Sdk):
         kind = seen or Seen
         return cast("type[Seen]", type(kind.__name__, (kind,), {"__slots__": (), "sdk": self, "reading": reading}))
 
-    def answered(self, recorder: Recorder, name: str) -> None:
-        """Count an attempt that the server has answered."""
-        key = ("answered", name)
+    def answered(self, recorder: Recorder, call: Call) -> None:
+        """Count an attempt of *call* that the server has answered."""
+        if isinstance(call, OuterCall):
+            return
+        key = ("answered", call.provider)
         try:
             attempts = recorder.kept[key]
         except Exception:  # noqa: BLE001 -- a new one mostly; else a name whose own __hash__ or __eq__ raises
-            attempts = recorder.keep(key, (catalogue.ATTEMPTS, (name, "success")))
+            attempts = recorder.keep(key, (catalogue.ATTEMPTS, (call.provider, "success")))
         attempts[0].inc()
 
-    def refused(self, retries: Retries, client: Any, error: BaseException) -> None:
+    def refused(self, recorder: Recorder, call: Call, client: Any, error: BaseException) -> None:
         """Count an attempt after which the SDK gave up, if *error* is of one at all and not of wrong arguments."""
-        if isinstance(error, Exception) and not isinstance(error, self.kinds.error):
+        if isinstance(call, OuterCall) or (isinstance(error, Exception) and not isinstance(error, self.kinds.error)):
             return
+        retries = Retries(recorder, call.provider)
         if self._retried(error) and self._retryable(client, error):
             retries.exhausted(error_type(error))
         else:
@@ -129,13 +133,15 @@ class Sdk(_llm.Sdk):
         return _calculate_retry_timeout
 
     def _name(self, client: Any, url: str) -> str | None:
-        """Return the provider of the call that asks *url*; None when it is no call."""
+        """Return the provider of the call that asks *url*; None when it is no call, or one that counts its tries."""
         operations = self.kinds.operations
         operation = next((operations[end] for end in operations if url.endswith(end)), None)
         if operation is None:
             return None
         outer = active_call()
-        return self.server(client)[0] if outer is None or outer.operation != operation else outer.provider
+        if outer is None or outer.operation != operation:
+            return self.server(client)[0]
+        return None if isinstance(outer, OuterCall) else outer.provider
 
     def _cause(self, response_headers: Any) -> str:
         response = _refusal.get()
@@ -177,15 +183,15 @@ class Seen(_llm.Seen):
         with recorder.guard(self._component):
             completion = getattr(error, "completion", None)
             if completion is None:
-                self.sdk.refused(Retries(recorder, self.call.provider), self.client, error)
+                self.sdk.refused(recorder, self.call, self.client, error)
             else:  # A helper of the SDK did not like what the server had answered.
-                self.sdk.answered(recorder, self.call.provider)
+                self.sdk.answered(recorder, self.call)
                 self.reading.read(self.call, completion)
         super().failed(error)
 
     def read_reply(self, reply: Any) -> Any:
         sdk = self.sdk
-        sdk.answered(self.vitals.recorder, self.call.provider)
+        sdk.answered(self.vitals.recorder, self.call)
         if type(reply) is sdk.plain or not isinstance(reply, sdk.unread):
             sdk.plain = type(reply)
             self.reading.read(self.call, reply)

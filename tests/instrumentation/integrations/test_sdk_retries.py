@@ -7,6 +7,8 @@ import pytest
 from tests.instrumentation.integrations.conftest import Server, durations
 from tests.instrumentation.integrations.openai_server import OpenAIServer
 
+from llmvitals.integrations._outer import OuterCall
+
 openai = pytest.importorskip("openai")
 
 CHAT = {"messages": [{"role": "user", "content": "How are you?"}]}
@@ -123,6 +125,19 @@ def test_inside_the_applications_call_attempts_have_its_name(vitals, server):
 
     assert {"retryable": 1, "success": 1} == attempts(vitals, "mine")
     assert 1 == vitals.value("llmvitals_retries_total", name="mine")
+
+
+def test_inside_a_librarys_call_that_tries_again_itself_its_count_is_the_one(vitals, server):
+    """Two counts of the same attempts would be none."""
+    call = OuterCall(vitals.recorder, provider="library", model="talker")
+    call.asking = True
+    with openai.OpenAI(base_url=server.url, api_key="none", max_retries=1) as client, call:
+        client.chat.completions.create(model="flaky-1", **CHAT)
+        with pytest.raises(openai.RateLimitError):
+            client.chat.completions.create(model="throttled", **CHAT)
+
+    assert {} == vitals.samples("llmvitals_attempts_total")
+    assert {} == vitals.samples("llmvitals_retries_total")
 
 
 class Messages(BaseHTTPRequestHandler):
