@@ -22,6 +22,12 @@ CONNECTIONS = Family(
     "Internet connections of this process by their state; many in close_wait were never closed.",
     ("state",),
 )
+GROWTH_SITE = Family(
+    "llmvitals_memory_site_growth_bytes_per_second",
+    "gauge",
+    "Growth of memory allocated at a line of code, when it was looked for last; lines that grew all the while.",
+    ("site",),
+)
 LOOP_CPU = Family(
     "llmvitals_asyncio_loop_cpu_seconds_total",
     "counter",

@@ -358,6 +358,7 @@ class Vitals(GenAI, Work):
             ("health", self._health_checks),
             ("cleanups", self._cleanups),
             ("loop", self._loops),
+            ("growth_sites", self._growth),
             ("exposition", self._server),
         ):
             if part is not None:

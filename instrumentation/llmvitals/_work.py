@@ -14,6 +14,7 @@ from llmvitals._recording import Recorder
 if TYPE_CHECKING:
     from llmvitals._batches import Batcher
     from llmvitals._cleanups import Clean, CleanUp, CleanUps
+    from llmvitals._growth_sites import GrowthSites
     from llmvitals._health import HealthCheck
     from llmvitals._limits import Limit, Limits
     from llmvitals._loop import LoopWatch
@@ -53,6 +54,7 @@ class Work(Kept):
         self._limits: Limits | None = None
         self._cleanups: CleanUps | None = None
         self._shutdown: Shutdown | None = None
+        self._growth: GrowthSites | None = None
 
     # --- What it does ---------------------------------------------------------------------------------------------
 
@@ -199,6 +201,20 @@ class Work(Kept):
         Raises RuntimeError where no loop runs: call it inside of one. The second time gives the first watch.
         """
         return self._loops.watch(name=name)
+
+    def watch_growth(self, *, every_seconds: float = 1800.0, seconds: float = 15.0, top: int = 10) -> "GrowthSites":
+        """Every *every_seconds*, look for *seconds* which lines of code make memory grow, and show the *top* ones.
+
+        Meanwhile allocations are slower, up to six times, so nobody does this unless asked to; see `GrowthSites`. The
+        first settings count. Raises ValueError for those that are none, or more than 20 lines.
+        """
+        from llmvitals._growth_sites import GrowthSites
+
+        if self._growth is None:
+            self._growth = GrowthSites(self.recorder, every_seconds=every_seconds, seconds=seconds, top=top)
+            if self._threads:
+                self._growth.start()
+        return self._growth
 
     def cleanup(self, name: str, clean: "Clean | None" = None, *, interval_seconds: float | None = None) -> "CleanUp":
         """Run *clean*, sync or async, every *interval_seconds* in a thread of its own; see `CleanUp`.
