@@ -3,15 +3,15 @@
 import argparse
 import importlib
 import json
-import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
+from llmvitals_exporter._answering import DriverAbsentError, DriverFailedError, Talk, answers_only, converse
 from llmvitals_exporter.nvml._card import Card, same_name_once
 from llmvitals_exporter.nvml._demo import Demo
-from llmvitals_exporter.nvml._driver import ABSENT, LIBRARY_NOT_FOUND, DriverFailedError, Nvml, ask, code_of, text
+from llmvitals_exporter.nvml._driver import ABSENT, LIBRARY_NOT_FOUND, Nvml, ask, code_of, text
 from llmvitals_exporter.nvml._mig import Activity
 from llmvitals_exporter.nvml._recording import Recording
 from llmvitals_exporter.nvml._replay import Replay
@@ -28,23 +28,20 @@ class Driver:
         self._also = also
         self._activity = Activity()
         self._xids: Xids | None = None
-        self._failure: dict[str, Any] | None = None
-        try:
-            nvml.nvmlInit()
-        except nvml.NVMLError as error:
-            code = code_of(error)
-            status = "absent" if code in ABSENT else "failed"
-            self._failure = {"status": status, "code": code, "error": f"nvmlInit: {error}"}
+        self._talk = Talk(self._start)
 
     def answer(self) -> dict[str, Any]:
         """One answer, without its id."""
-        answer = self._failure
-        if answer is None:
-            try:
-                answer = self._collect()
-            except DriverFailedError as error:
-                answer = self._failure = {"status": "failed", "code": error.code, "error": str(error)}
-        return {**answer, "xids": [] if self._xids is None else self._xids.seen()}
+        return {**self._talk.answer(), "xids": [] if self._xids is None else self._xids.seen()}
+
+    def _start(self) -> Callable[[], dict[str, Any]]:
+        try:
+            self._nvml.nvmlInit()
+        except self._nvml.NVMLError as error:
+            code = code_of(error)
+            kind = DriverAbsentError if code in ABSENT else DriverFailedError
+            raise kind(code, f"nvmlInit: {error}") from error
+        return self._collect
 
     def _collect(self) -> dict[str, Any]:
         try:
@@ -59,8 +56,6 @@ class Driver:
             self._xids = Xids(self._nvml, [card.handle for card in cards])
         cuda = ask(self._nvml, "nvmlSystemGetCudaDriverVersion")
         return {
-            "status": "ok",
-            "code": 0,
             "driver": {
                 "driver_version": text(ask(self._nvml, "nvmlSystemGetDriverVersion")),
                 "cuda_version": f"{cuda // 1000}.{cuda % 1000 // 10}" if isinstance(cuda, int) else "",
@@ -83,9 +78,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--demo", action="store_true", help="let the replayed card live: load comes and goes")
     parser.add_argument("--capture", metavar="SOURCE", help="print what the driver answers, what identifies it masked")
     given = parser.parse_args(arguments)
-    # A library that prints must not be taken for an answer.
-    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)
+    answers = answers_only()
     nvml: Any
     if given.replay is not None:
         nvml = (Demo if given.demo else Replay)(json.loads(given.replay.read_text(encoding="utf-8")))
@@ -98,10 +91,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _capture(nvml, given.capture, answers)
     missing = {"status": "absent", "code": LIBRARY_NOT_FOUND, "error": "nvidia-ml-py is not installed", "xids": []}
     driver = None if nvml is None else Driver(nvml, frozenset(given.also))
-    for line in sys.stdin:
-        answer = missing if driver is None else driver.answer()
-        answers.write(json.dumps({"id": json.loads(line)["id"], **answer}) + "\n")
-        answers.flush()
+    converse(answers, lambda: missing if driver is None else driver.answer())
     return 0
 
 

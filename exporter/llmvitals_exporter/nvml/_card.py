@@ -5,7 +5,8 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
-from llmvitals_exporter.nvml._driver import UNKNOWN, DriverFailedError, Nvml, Reading, ask, number, text
+from llmvitals_exporter._answering import DriverFailedError, Reading, process_readings
+from llmvitals_exporter.nvml._driver import UNKNOWN, Nvml, ask, number, text
 from llmvitals_exporter.nvml._fields import field_readings
 
 #: Name, NVML function, arguments after the handle, labels, factor to base units.
@@ -46,8 +47,6 @@ _THROTTLE = {
 #: NVML's links are numbered below this.
 _LINKS = 36
 _LINK_ERRORS = {"replay": 0, "recovery": 1, "crc_flit": 2, "crc_data": 3}
-_PROCESSES_TOLD = 50
-_NAME_LENGTH = 64
 
 
 class Card:
@@ -176,17 +175,7 @@ class Card:
             amount = number(getattr(process, "usedGpuMemory", None))
             if amount is not None:  # Windows' drivers and foreign name spaces do not tell.
                 used[process.pid] = amount
-        largest = sorted(used, key=lambda pid: (-used[pid], pid))
-        for pid in largest[:_PROCESSES_TOLD]:
-            yield "process_memory_bytes", [str(pid), self._process_name(pid)], float(used[pid])
-        rest = largest[_PROCESSES_TOLD:]
-        if rest:
-            yield "process_memory_bytes", ["other", ""], float(sum(used[pid] for pid in rest))
-
-    def _process_name(self, pid: int) -> str:
-        # The name only: an argument may be a secret.
-        path = text(ask(self.nvml, "nvmlSystemGetProcessName", pid))
-        return path.split(" ")[0].rpartition("/")[2][:_NAME_LENGTH]
+        yield from process_readings(used, lambda pid: text(self.ask_driver("nvmlSystemGetProcessName", pid)))
 
 
 def memory_readings(prefix: str, labels: list[str], memory: Any) -> Iterator[Reading]:

@@ -3,8 +3,7 @@
 from collections.abc import Callable
 from typing import Any, Protocol
 
-Reading = tuple[str, list[str], float]
-"""A family's name without ``llmvitals_gpu_``, the values of its labels but ``uuid``, and a number in base units."""
+from llmvitals_exporter._answering import DriverFailedError
 
 
 class Nvml(Protocol):
@@ -23,18 +22,6 @@ ABSENT = frozenset({DRIVER_NOT_LOADED, LIBRARY_NOT_FOUND})
 #: After these no reading of this process can be trusted: uninitialised, driver not loaded, GPU lost, reset required,
 #: library and driver of different versions, GPU not found.
 LIFECYCLE = frozenset({1, DRIVER_NOT_LOADED, 15, 16, 18, 28})
-
-
-class DriverFailedError(Exception):
-    """The driver, a card or the library is gone.
-
-    Args:
-        code: NVML's return code.
-    """
-
-    def __init__(self, code: int, message: str) -> None:
-        super().__init__(message)
-        self.code = code
 
 
 def code_of(error: Exception) -> int:

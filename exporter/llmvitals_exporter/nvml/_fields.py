@@ -3,7 +3,8 @@
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from llmvitals_exporter.nvml._driver import Reading, number
+from llmvitals_exporter._answering import Reading
+from llmvitals_exporter.nvml._driver import number
 
 #: Field, name, labels, factor to base units. The numbers are those of nvml.h, NVML_FI_DEV_...
 _FIELDS: dict[int, tuple[str, tuple[str, ...], float]] = {

@@ -3,8 +3,9 @@
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from llmvitals_exporter._answering import Reading
 from llmvitals_exporter.nvml._card import Card, memory_readings
-from llmvitals_exporter.nvml._driver import Reading, text
+from llmvitals_exporter.nvml._driver import text
 
 #: NVML_GPM_METRIC_..., in percent.
 _METRICS = {1: "graphics_activity", 2: "sm_activity", 3: "sm_occupancy", 5: "tensor_activity", 10: "dram_activity"}

@@ -5,7 +5,8 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from llmvitals_exporter.nvml._driver import TIMEOUT, DriverFailedError, Nvml, ask, code_of, text
+from llmvitals_exporter._answering import DriverFailedError
+from llmvitals_exporter.nvml._driver import TIMEOUT, Nvml, ask, code_of, text
 
 _XID_CRITICAL = 0x8  # nvmlEventTypeXidCriticalError
 _UNKNOWN = "unknown"
