@@ -37,7 +37,7 @@ def _install(session: Session, module: str, name: str) -> None:
     client = getattr(sys.modules[module], name)
     for method, operation in _OPERATIONS.items():
         begin = functools.partial(_begin, session, operation)
-        session.patch(client, method, functools.partial(wrap_outer, begin=begin))
+        session.patch(client, method, functools.partial(wrap_outer, session, begin))
     session.patch(client, "_inner_post", _wrap_post)
 
 
@@ -62,8 +62,9 @@ def _wrap_post(original: Callable[..., Any]) -> Callable[..., Any]:
     def inner_post(self: Any, request_parameters: Any, *args: Any, **kwargs: Any) -> Any:
         call = active_call()
         if isinstance(call, OuterCall):
-            # Only here the provider's address is known.
-            call.server_address, call.server_port = address(getattr(request_parameters, "url", None))
+            with call.recorder.guard("huggingface_hub"):
+                # Only here the provider's address is known.
+                call.server_address, call.server_port = address(getattr(request_parameters, "url", None))
         return original(self, request_parameters, *args, **kwargs)
 
     return inner_post

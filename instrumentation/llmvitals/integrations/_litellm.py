@@ -1,8 +1,8 @@
 """litellm: completions, embeddings and responses, sync and async, and its router's.
 
-Its callbacks are no seam for this: they hear of a stream that is broken off, cancelled or dropped nothing, and of all
-else in threads, later. So its public functions are wrapped. What it retries and falls back to happens inside of a call,
-and counts as attempts.
+Its callbacks are no seam for this: they run later, in threads, and never for a stream that is cancelled, closed or
+dropped. So its public functions are wrapped. What it retries and falls back to happens inside of a call, and counts as
+attempts.
 """
 
 import functools
@@ -55,7 +55,7 @@ def install(session: Session) -> None:
         if id(original) not in wrapped:
             method = inspect.signature(original).parameters.get("self") is not None
             begin = functools.partial(_begin, session, operation, int(method))
-            wrapped[id(original)] = wrap_outer(original, begin)
+            wrapped[id(original)] = wrap_outer(session, begin, original)
         return wrapped[id(original)]
 
     router = getattr(sys.modules.get("litellm.router"), "Router", None)
@@ -175,7 +175,7 @@ def _wrap_try(original: Callable[..., Any]) -> Callable[..., Any]:
             # The error of the try before, where litellm did not name it.
             tries.errors.extend(["other"] * (tries.count - 1 - len(tries.errors)))
         if isinstance(call, OuterCall):
-            with suppress(Exception):
+            with call.recorder.guard(_TARGET):
                 _chosen(call, self, kwargs.get("additional_args") or {})
         return original(self, *args, **kwargs)
 

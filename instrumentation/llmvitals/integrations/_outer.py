@@ -23,11 +23,12 @@ from llmvitals.integrations._session import Session
 class OuterCall(Call):
     """A call whose stream is made of another SDK's: while that is asked, the stream is spoken for."""
 
-    __slots__ = ("asking",)
+    __slots__ = ("asking", "recorder")
 
     def __init__(self, recorder: Recorder, **labels: Any) -> None:
         super().__init__(recorder, **labels)
         self.asking = False
+        self.recorder = recorder
 
     @property
     def is_streaming(self) -> bool:
@@ -70,28 +71,26 @@ def begin_outer(
 ) -> Outer | None:
     """Begin a call, or find one of this *operation* that is going on: the application's, or this library's own.
 
-    *url* is where it asks, as far as that is known. Never raises.
+    *url* is where it asks, as far as that is known.
     """
     vitals = session.vitals
     if vitals is None:
         return None
-    with vitals.recorder.guard(session.library):
-        take()
-        outer = active_call()
-        if outer is not None and (outer.operation == operation or getattr(outer, "asking", False)):
-            return seen(outer, vitals, session.library, own=False)
-        host, port = address(url)
-        names = session.providers
-        call = OuterCall(
-            vitals.recorder,
-            provider=names.get(f"{host}:{port}") or names.get(host) or provider,
-            model=str(model or ""),
-            operation=operation,
-            server_address=host,
-            server_port=port,
-        )
-        return seen(call.start(), vitals, session.library, own=True)
-    return None
+    take()
+    outer = active_call()
+    if outer is not None and (outer.operation == operation or getattr(outer, "asking", False)):
+        return seen(outer, vitals, session.library, own=False)
+    host, port = address(url)
+    names = session.providers
+    call = OuterCall(
+        vitals.recorder,
+        provider=names.get(f"{host}:{port}") or names.get(host) or provider,
+        model=str(model or ""),
+        operation=operation,
+        server_address=host,
+        server_port=port,
+    )
+    return seen(call.start(), vitals, session.library, own=True)
 
 
 _PORTS = {"http": "80", "https": "443"}
@@ -105,15 +104,24 @@ def address(url: object) -> tuple[str, str]:
     return parts.hostname or "", str(parts.port or _PORTS.get(parts.scheme, ""))
 
 
-def wrap_outer(
-    original: Callable[..., Any], begin: Callable[[tuple[Any, ...], dict[str, Any]], Outer | None]
-) -> Callable[..., Any]:
+Begin = Callable[[tuple[Any, ...], dict[str, Any]], Outer | None]
+
+
+def _begun(session: Session, begin: Begin, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Outer | None:
+    vitals = session.vitals
+    if vitals is not None:
+        with vitals.recorder.guard(session.library):
+            return begin(args, kwargs)
+    return None
+
+
+def wrap_outer(session: Session, begin: Begin, original: Callable[..., Any]) -> Callable[..., Any]:
     """Make each use of *original*, a function or a method, a call."""
     if inspect.iscoroutinefunction(original):
 
         @functools.wraps(original)
         async def use_async(*args: Any, **kwargs: Any) -> Any:
-            seen = begin(args, kwargs)
+            seen = _begun(session, begin, args, kwargs)
             if seen is None:
                 return await original(*args, **kwargs)
             try:
@@ -128,7 +136,7 @@ def wrap_outer(
 
     @functools.wraps(original)
     def use(*args: Any, **kwargs: Any) -> Any:
-        seen = begin(args, kwargs)
+        seen = _begun(session, begin, args, kwargs)
         if seen is None:
             return original(*args, **kwargs)
         try:

@@ -241,6 +241,19 @@ def test_a_cancelled_call_is_cancelled(vitals, run):
     assert 1 == durations(vitals, error_type="CancelledError")
 
 
+def test_a_fault_of_ours_stays_with_us(vitals, client, monkeypatch):
+    """The application has its reply; the fault is counted."""
+    import llmvitals.integrations._huggingface as ours
+
+    def broken(*args, **kwargs):
+        raise RuntimeError("ours")
+
+    monkeypatch.setattr(ours, "begin_outer", broken)
+
+    assert "talker:7b" == client.chat_completion(MESSAGES).model
+    assert 1 == vitals.value("llmvitals_instrumentation_errors_total", component="huggingface_hub")
+
+
 def test_uninstrument_restores_exactly():
     """The very same functions."""
     names = ("chat_completion", "text_generation", "feature_extraction", "_inner_post")
