@@ -88,7 +88,7 @@ class Sdk:
             call = Call(
                 vitals.recorder,
                 provider=provider,
-                model=str(model or ""),
+                model=model if type(model) is str else str(model or ""),
                 operation=operation,
                 server_address=host,
                 server_port=port,
@@ -117,7 +117,15 @@ def wrap(original: Callable[..., Any], begin: Begin, *, asynchronous: bool) -> C
 
         @functools.wraps(original)
         async def use_async(self: Any, *args: Any, **kwargs: Any) -> Any:
-            return await awaited(begin(self, args, kwargs), original(self, *args, **kwargs))
+            seen = begin(self, args, kwargs)
+            if seen is None:
+                return await original(self, *args, **kwargs)
+            try:
+                reply = await original(self, *args, **kwargs)
+            except BaseException as error:
+                seen.failed(error)
+                raise
+            return seen.replied(reply)
 
         return use_async
 
@@ -125,12 +133,7 @@ def wrap(original: Callable[..., Any], begin: Begin, *, asynchronous: bool) -> C
         # The SDK's check of arguments is a plain function that raises at once and else returns a coroutine.
         @functools.wraps(original)
         def use_later(self: Any, *args: Any, **kwargs: Any) -> Any:
-            reply = original(self, *args, **kwargs)
-
-            async def begun() -> Any:
-                return await awaited(begin(self, args, kwargs), reply)
-
-            return begun()
+            return _later(original(self, *args, **kwargs), begin, self, args, kwargs)
 
         return use_later
 
@@ -149,8 +152,9 @@ def wrap(original: Callable[..., Any], begin: Begin, *, asynchronous: bool) -> C
     return use
 
 
-async def awaited(seen: Seen | None, reply: Awaitable[Any]) -> Any:
-    """Await *reply* as what *seen* is about."""
+async def _later(reply: Awaitable[Any], begin: Begin, owner: Any, args: tuple[Any, ...], kwargs: Any) -> Any:
+    """Await *reply* as a use that begins when it is awaited."""
+    seen = begin(owner, args, kwargs)
     if seen is None:
         return await reply
     try:

@@ -75,7 +75,7 @@ class Sdk(_llm.Sdk):
 
     def answered(self, recorder: Recorder, call: Call) -> None:
         """Count an attempt of *call* that the server has answered."""
-        if isinstance(call, OuterCall):
+        if type(call) is OuterCall:
             return
         key = ("answered", call.provider)
         try:
@@ -192,7 +192,9 @@ class Seen(_llm.Seen):
     def read_reply(self, reply: Any) -> Any:
         sdk = self.sdk
         sdk.answered(self.vitals.recorder, self.call)
-        if type(reply) is sdk.plain or not isinstance(reply, sdk.unread):
+        if type(reply) is sdk.plain:
+            self.reading.read(self.call, reply)
+        elif not isinstance(reply, sdk.unread):
             sdk.plain = type(reply)
             self.reading.read(self.call, reply)
         elif not self.call.is_streaming:
