@@ -98,4 +98,4 @@ def _bars(least: Mapping[str, Mapping[str, float]]) -> Iterator[str]:
 
 def _bar(what: str, value: float, bar: float, unit: str, *, least: bool = False) -> str:
     holds = value >= bar if least else value <= bar
-    return f"- {what}: {value:.1f} {unit}, bar {'>=' if least else '<='} {bar} {unit}: {'holds' if holds else 'MISSED'}"
+    return f"- {what}: {value:.2f} {unit}, bar {'>=' if least else '<='} {bar} {unit}: {'holds' if holds else 'MISSED'}"
