@@ -33,6 +33,8 @@ class Dials:
     """Sent as Retry-After with 429 and 503."""
     stall_after_chunks: int | None = None
     """Fall silent after that many chunks, holding the connection until the dial is turned back or the client leaves."""
+    requests_per_minute: int = 1_000_000
+    """What is over is answered with 429 until the minute is over; each answer tells what is left."""
     cut_ratio: float = 0.0
     """Share of streams whose connection is cut when half of the reply is sent."""
     refuse: bool = False
@@ -73,6 +75,7 @@ _NUMBERS: Mapping[str, _Number] = {
     "error_status": _Number(400, 599, whole=True),
     "retry_after_seconds": _Number(0, 3600),
     "stall_after_chunks": _Number(0, 1_000_000, whole=True, nullable=True),
+    "requests_per_minute": _Number(1, 1_000_000, whole=True),
     "cut_ratio": _Number(0, 1),
     "malformed_ratio": _Number(0, 1),
 }

@@ -69,9 +69,14 @@ async def _chat(provider: Provider, request: Request) -> Response:
             provider.serving(model, prompt, max_tokens=max_tokens, stream=stream, attempt=attempt)
         )
         await unless_gone(request, provider.admit(model))
+        limits = provider.quota_headers(model)
         if stream:
-            return EventStream(_chunks(generation, usage=_flag(options, "include_usage")), held.pop_all())
-        return await unless_gone(request, _whole(generation))
+            chunks = _chunks(generation, usage=_flag(options, "include_usage"))
+            response: Response = EventStream(chunks, held.pop_all())
+        else:
+            response = await unless_gone(request, _whole(generation))
+        response.headers.update(limits)
+        return response
 
 
 async def _whole(generation: Generation) -> Response:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import Enum
@@ -13,6 +13,7 @@ from enum import Enum
 from faulty_llm._dials import Dials, ProviderDials
 from faulty_llm._http import CutError
 from faulty_llm._ledger import Ledger, Served
+from faulty_llm._quota import Quota
 from faulty_llm._text import count_tokens, reply_tokens
 
 __all__ = ["Broken", "Fault", "Generation", "Provider"]
@@ -98,6 +99,11 @@ class Provider:
         self.dice = random.Random(f"{seed}/{name}")
         self._dials = dials
         self._turned = asyncio.Event()
+        self._quota = Quota()
+
+    def quota_headers(self, model: str) -> Mapping[str, str]:
+        """What is left of this minute's requests."""
+        return self._quota.headers(self.dials.for_model(model).requests_per_minute)
 
     @property
     def dials(self) -> ProviderDials:
@@ -143,5 +149,8 @@ class Provider:
         """Wait the latency out, then throw the dice. Raises Fault."""
         await asyncio.sleep(self.dials.for_model(model).latency_seconds)
         dials = self.dials.for_model(model)
+        wait = self._quota.take(dials.requests_per_minute)
+        if wait is not None:
+            raise Fault(429, wait)
         if self.dice.random() < dials.error_ratio:
             raise Fault(dials.error_status, dials.retry_after_seconds)

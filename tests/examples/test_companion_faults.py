@@ -43,7 +43,7 @@ def test_retries_then_fallback(faulty, tmp_path):
         assert {"error_503": 4} == faulty.ledger()["outcomes"]
         assert 3 == patient.value("llmvitals_retries_total", name="llm", error_type="503")
         assert 1 == patient.value("llmvitals_retries_exhausted_total", name="llm")
-        assert 4 == patient.value("llmvitals_attempts_total", outcome="retryable")
+        assert 4 == patient.value("llmvitals_attempts_total", name="llm", outcome="retryable")
         assert 1 == patient.value("llmvitals_circuit_breaker_fallbacks_total", name="llm_primary")
         failed = patient.value(
             "gen_ai_client_operation_duration_seconds_count", gen_ai_provider_name="primary", error_type="503"
@@ -147,9 +147,9 @@ def test_streams_that_stall_open_the_breaker(faulty, tmp_path):
         breaker = "llmvitals_circuit_breaker_calls_total"
         assert 2 == impatient.value(breaker, name="llm_primary", outcome="failure")
         assert 1 == impatient.value(breaker, name="llm_primary", outcome="rejected")
-        # Three first words and no refused call: what retries count is attempts.
-        assert 3 == impatient.value("llmvitals_attempts_total", outcome="success")
-        assert 0 == impatient.value("llmvitals_attempts_total", outcome="fatal")
+        # Three first words and no refused call: what the companion's own retries count is attempts.
+        assert 3 == impatient.value("llmvitals_attempts_total", name="llm", outcome="success")
+        assert 0 == impatient.value("llmvitals_attempts_total", name="llm", outcome="fatal")
 
 
 def test_a_stream_that_never_begins_fails_over(faulty, tmp_path):

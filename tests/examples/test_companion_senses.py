@@ -109,6 +109,14 @@ def test_limits(lively):
     eventually(lambda: request(path).status == 200, what="an end of the refusals")
 
 
+def test_the_providers_limits(lively):
+    """What the provider tells of its limit with an answer is shown."""
+    lively.say("How much may I ask?")
+
+    assert 1_000_000 == lively.value("llmvitals_limit_maximum", limiter="primary", resource="requests")
+    assert 0.9 < lively.value("llmvitals_limit_headroom_ratio", limiter="primary", resource="requests") < 1
+
+
 def test_a_dial_that_is_none(lively):
     """An unknown dial, or one turned too far, is told and turns nothing."""
     assert [422, 422] == [lively.demo("dials", **body).status for body in ({"volume": 11}, {"voice_noise": 2})]

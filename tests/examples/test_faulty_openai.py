@@ -242,3 +242,18 @@ def test_hostile_bodies(faulty, body, status, says):
 
     assert status == answer.status
     assert says in answer.text
+
+
+def test_requests_a_minute(client, faulty):
+    """Each answer tells what is left of the minute's requests; when nothing is left, 429 and when to come again."""
+    faulty.turn(requests_per_minute=1_000_000)
+    raw = client.chat.completions.with_raw_response.create(model="talker", messages=QUESTION)
+    told = {name: raw.headers[f"x-ratelimit-{name}-requests"] for name in ("limit", "remaining", "reset")}
+    taken = 1_000_000 - int(told["remaining"])
+
+    assert ("1000000", True) == (told["limit"], taken >= 1)
+    assert 0 < float(told["reset"].removesuffix("s")) <= 60
+    faulty.turn(requests_per_minute=1)
+    with pytest.raises(openai.RateLimitError) as refused:
+        ask(client)
+    assert 0 < float(refused.value.response.headers["retry-after"]) <= 60
