@@ -243,9 +243,18 @@ class Recorder:
             if len(series.children) < self._label_sets:
                 child = series.children[texts] = series.labels(texts)
                 return child
-        self.child(catalogue.LABEL_VALUES_DROPPED, family.name).inc()
+        self._tell_of_drop(family)
         with LOCK:
             return series.fold(texts)
+
+    def _tell_of_drop(self, family: Family) -> None:
+        if family.name == catalogue.LABEL_VALUES_DROPPED.name:  # At its cap itself: it would tell of that for ever.
+            return
+        self.child(catalogue.LABEL_VALUES_DROPPED, family.name).inc()
+        if family.name not in self._told:
+            self._told.add(family.name)
+            text = "llmvitals: %s has %d label sets, its cap; more count as 'other'. Has a label ids for values?"
+            log.warning(text, family.name, self._label_sets)
 
 
 class _Series:
