@@ -124,3 +124,27 @@ def each(parse: Callable[[str], T]) -> Callable[[Sequence[str]], tuple[T, ...]]:
         return tuple(values)
 
     return parse_all
+
+
+def one_of(*words: str) -> Callable[[Sequence[str]], str]:
+    """For an option that is one of a few words."""
+
+    def parse(text: str) -> str:
+        if text not in words:
+            raise ValueError(f"{text!r} is none of {', '.join(words)}")
+        return text
+
+    return once(parse)
+
+
+def some_of(*words: str) -> Callable[[Sequence[str]], tuple[str, ...]]:
+    """For an option that is a comma-separated choice of a few words, and may be repeated."""
+
+    def parse(texts: Sequence[str]) -> tuple[str, ...]:
+        chosen = tuple(word.strip() for text in texts for word in text.split(",") if word.strip())
+        unknown = [word for word in chosen if word not in words]
+        if unknown:
+            raise ValueError(f"{', '.join(unknown)!r} is none of {', '.join(words)}")
+        return chosen
+
+    return parse

@@ -1,5 +1,6 @@
 """The catalogue, the output and promtool agree."""
 
+import dataclasses
 import json
 import shutil
 import subprocess
@@ -14,16 +15,15 @@ from tests.exporter.test_model_servers import HOLDS, STUDIO
 from tests.exporter.test_nvidia import FAKE, UUID, gpu, ok
 
 from llmvitals.exposition import encode
-from llmvitals_exporter import _dcgm, _gpu
+from llmvitals_exporter import _dcgm, _gpu, collectors
 from llmvitals_exporter._cards import Cards
 from llmvitals_exporter._child import Child
-from llmvitals_exporter._declaration import Declaration
 from llmvitals_exporter._places import PROCFS
 from llmvitals_exporter._runner import Runner
 from llmvitals_exporter._scrape import Scrape
 from llmvitals_exporter._site import Site
 from llmvitals_exporter.catalogue import FAMILIES
-from llmvitals_exporter.collectors import COLLECTORS, koboldcpp, lmstudio, nvidia, ollama
+from llmvitals_exporter.collectors import COLLECTORS, amd, nvidia
 from llmvitals_exporter.collectors.koboldcpp import KOBOLDCPP, KoboldCpp
 from llmvitals_exporter.collectors.lmstudio import LMSTUDIO, LMStudio
 from llmvitals_exporter.collectors.ollama import OLLAMA, Ollama
@@ -47,41 +47,37 @@ def _text(tmp_path_factory):
     script = root / "script"
     script.write_text(json.dumps([{**ok(CARD), "xids": [[UUID, 94, 1, 1.7e9]]}]) + "\n")
     child = Child([sys.executable, str(FAKE), str(script), str(root / "starts")])
+    other = root / "other"
+    other.write_text(json.dumps([ok(gpu(uuid="an AMD card"))]) + "\n")
+    others = Child([sys.executable, str(FAKE), str(other), str(root / "other starts")])
 
-    def declared(declaration):
-        """The machine's files are read as they are; servers, GPUs and processes are played."""
-        if declaration is nvidia.COLLECTOR:
-            return replaced(declaration, lambda _: Cards(child, nvidia.VENDOR, wait=10.0, view=_dcgm.dcgm_view))
-        if declaration is koboldcpp.COLLECTOR:
-            servers = KOBOLDCPP.parse(["http://127.0.0.1:5001"])
-            return replaced(declaration, lambda _: KoboldCpp(servers, fetch=lambda _: PERF))
-        if declaration is ollama.COLLECTOR:
-            servers = OLLAMA.parse(["http://127.0.0.1:11434"])
-            return replaced(declaration, lambda _: Ollama(servers, fetch=lambda _: HOLDS))
-        if declaration is lmstudio.COLLECTOR:
-            servers = LMSTUDIO.parse(["http://127.0.0.1:1234"])
-            return replaced(declaration, lambda _: LMStudio(servers, fetch=lambda _: STUDIO))
-        if declaration.name == "processes":
-            more = {PROCFS: "/proc", WATCH: WATCH.parse(["played=fake_nvml_child"])}
-            return replaced(declaration, lambda _: declaration.open(settings(root, more)))
-        return declaration
+    processes = settings(root, {PROCFS: "/proc", WATCH: WATCH.parse(["played=fake_nvml_child"])})
+    #: Servers, GPUs and processes are played; the machine's files are read as they are.
+    played = {
+        "nvidia": lambda _: Cards(child, nvidia.VENDOR, wait=10.0, view=_dcgm.dcgm_view),
+        "amd": lambda _: Cards(others, amd.VENDOR, wait=10.0),
+        "koboldcpp": lambda _: KoboldCpp(KOBOLDCPP.parse(["http://127.0.0.1:5001"]), fetch=lambda _: PERF),
+        "ollama": lambda _: Ollama(OLLAMA.parse(["http://127.0.0.1:11434"]), fetch=lambda _: HOLDS),
+        "lmstudio": lambda _: LMStudio(LMSTUDIO.parse(["http://127.0.0.1:1234"]), fetch=lambda _: STUDIO),
+        "processes": lambda _: collectors.processes.COLLECTOR.open(processes),
+    }
 
-    runner = Runner([declared(declaration) for declaration in COLLECTORS], settings(root), timeout=20.0)
+    runner = Runner(
+        [dataclasses.replace(collector, open=played.get(collector.name, collector.open)) for collector in COLLECTORS],
+        settings(root),
+        timeout=20.0,
+    )
     try:
         yield encode(Site(Scrape(runner), runner.collectors).registry).decode()
     finally:
         runner.close()
 
 
-def replaced(declaration, opening):
-    return Declaration(declaration.name, declaration.help, declaration.families, opening, waits=declaration.waits)
-
-
 def test_every_collector_works(text):
     """On a machine that has everything, no collector fails or is absent."""
     lines = [line for line in text.splitlines() if line.startswith("llmvitals_scrape_collector_success{")]
 
-    assert 15 == len(lines)
+    assert 16 == len(lines)
     assert all(line.endswith(" 1.0") for line in lines)
 
 

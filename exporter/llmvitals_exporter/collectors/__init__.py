@@ -2,6 +2,7 @@
 
 from llmvitals_exporter._declaration import Declaration
 from llmvitals_exporter.collectors import (
+    amd,
     cgroup,
     cpu,
     disk,
@@ -32,6 +33,7 @@ COLLECTORS: tuple[Declaration, ...] = (
     processes.COLLECTOR,
     cgroup.COLLECTOR,
     nvidia.COLLECTOR,
+    amd.COLLECTOR,
     koboldcpp.COLLECTOR,
     ollama.COLLECTOR,
     lmstudio.COLLECTOR,

@@ -1,13 +1,12 @@
 """NVIDIA GPUs, asked by a child process (see `llmvitals_exporter.nvml`)."""
 
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 from llmvitals_exporter._cards import Cards, Vendor
 from llmvitals_exporter._child import Child
 from llmvitals_exporter._dcgm import DCGM_FAMILIES, dcgm_view
-from llmvitals_exporter._declaration import Declaration, Option, Settings, once
+from llmvitals_exporter._declaration import Declaration, Option, Settings, one_of, some_of
 from llmvitals_exporter._family import Family
 from llmvitals_exporter._gpu import COUNT, GPU_FAMILIES, XID_ERRORS, XID_LAST
 
@@ -18,31 +17,13 @@ VENDOR = Vendor(
     ),
 )
 
-_MODES = ("auto", "on", "off", "demo")
-_ALSO = ("processes", "pcie-throughput", "dcgm")
-
-
-def _parse_mode(text: str) -> str:
-    if text not in _MODES:
-        raise ValueError(f"{text!r} is none of {', '.join(_MODES)}")
-    return text
-
-
-def _parse_also(texts: Sequence[str]) -> tuple[str, ...]:
-    names = tuple(name.strip() for text in texts for name in text.split(",") if name.strip())
-    unknown = [name for name in names if name not in _ALSO]
-    if unknown:
-        raise ValueError(f"{', '.join(unknown)!r} is none of {', '.join(_ALSO)}")
-    return names
-
-
 NVIDIA = Option(
     flag="--nvidia",
     metavar="MODE",
     help="auto: serve NVIDIA GPUs if a driver answers; on: a missing driver is a failure; off: never ask; demo: play "
     "GPUs that are not there (default: auto)",
     default="auto",
-    parse=once(_parse_mode),
+    parse=one_of("auto", "on", "off", "demo"),
 )
 
 NVIDIA_ALSO: Option[tuple[str, ...]] = Option(
@@ -51,7 +32,7 @@ NVIDIA_ALSO: Option[tuple[str, ...]] = Option(
     help="comma-separated: processes (memory of the 50 largest, by pid), pcie-throughput (40 ms a GPU), dcgm (the "
     "names of NVIDIA's dcgm-exporter, too)",
     default=(),
-    parse=_parse_also,
+    parse=some_of("processes", "pcie-throughput", "dcgm"),
 )
 
 #: The card that a demonstration plays.
