@@ -26,7 +26,10 @@ class Shop:
         return int(pid), int(amount)
 
     def scrape(self):
-        return Scrape(request(f"http://127.0.0.1:{self.metrics_port}/metrics", timeout=10).text)
+        return Scrape(self.scraped())
+
+    def scraped(self, timeout=10):
+        return request(f"http://127.0.0.1:{self.metrics_port}/metrics", timeout=timeout).text
 
     def await_workers(self, number, seconds=30.0):
         def ready():

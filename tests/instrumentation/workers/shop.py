@@ -4,6 +4,7 @@ import os
 import signal
 from urllib.parse import parse_qs
 
+import psutil  # noqa: F401 -- what forks should have imported all that its forks need
 from prometheus_client import REGISTRY, Counter, Gauge
 from prometheus_client.core import GaugeMetricFamily
 

@@ -4,7 +4,7 @@ import time
 
 import pytest
 from tests.instrumentation.workers.services import CALLS, Scrape, faults, gunicorn, uvicorn
-from tests.servers import eventually, free_port, request
+from tests.servers import eventually, free_port
 
 from llmvitals import workers
 
@@ -142,7 +142,7 @@ def test_a_worker_that_is_stopped_costs_only_its_foreign_part(tmp_path):
 
 def _scraped_within(shop, seconds):
     try:
-        return Scrape(request(f"http://127.0.0.1:{shop.metrics_port}/metrics", timeout=seconds).text)
+        return Scrape(shop.scraped(seconds))
     except OSError:
         return None
 
