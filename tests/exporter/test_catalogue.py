@@ -8,8 +8,9 @@ import sys
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
+from tests.exporter import systems
 from tests.exporter.reading import LINUX, plant, settings
-from tests.exporter.test_cgroup import V2_MOUNT, v2
+from tests.exporter.test_cgroup import STALLS, V2_MOUNT, v2
 from tests.exporter.test_koboldcpp import PERF
 from tests.exporter.test_model_servers import HOLDS, STUDIO
 from tests.exporter.test_nvidia import FAKE, UUID, gpu, ok
@@ -43,7 +44,9 @@ def _text(tmp_path_factory):
     shutil.copytree(LINUX, root, dirs_exist_ok=True)
     plant(root, {**V2_MOUNT, "proc/self/cgroup": "0::/\n"})
     plant(root, v2(memory_current="1\n", memory_max="2\n", memory_events="oom_kill 3\n", cpu_max="1 2\n"))
-    plant(root, v2(cpu_stat="usage_usec 1\nthrottled_usec 1\n"))
+    plant(root, v2(cpu_stat="usage_usec 1\nthrottled_usec 1\nnr_periods 1\nnr_throttled 1\n"))
+    plant(root, v2(memory_stat="inactive_file 0\n"))
+    plant(root, v2(**{f"{resource}_pressure": STALLS.format(2, 1) for resource in ("cpu", "io", "memory")}))
     script = root / "script"
     script.write_text(json.dumps([{**ok(CARD), "xids": [[UUID, 94, 1, 1.7e9]]}]) + "\n")
     child = Child([sys.executable, str(FAKE), str(script), str(root / "starts")])
@@ -59,6 +62,7 @@ def _text(tmp_path_factory):
         "koboldcpp": lambda _: KoboldCpp(KOBOLDCPP.parse(["http://127.0.0.1:5001"]), fetch=lambda _: PERF),
         "ollama": lambda _: Ollama(OLLAMA.parse(["http://127.0.0.1:11434"]), fetch=lambda _: HOLDS),
         "lmstudio": lambda _: LMStudio(LMSTUDIO.parse(["http://127.0.0.1:1234"]), fetch=lambda _: STUDIO),
+        "memory": systems.all_memory,
         "processes": lambda _: collectors.processes.COLLECTOR.open(processes),
     }
 

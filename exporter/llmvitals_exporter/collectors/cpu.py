@@ -1,11 +1,13 @@
-"""CPU time by mode, from ``/proc/stat``."""
+"""CPU time by mode, from ``/proc/stat``; elsewhere from psutil."""
 
 import os
 from collections.abc import Iterator
+from typing import Any
 
-from llmvitals_exporter._declaration import Declaration, Settings
+from llmvitals_exporter import _portable
+from llmvitals_exporter._declaration import Declaration, Reader, Settings, Source
 from llmvitals_exporter._family import Family, Reading
-from llmvitals_exporter._places import PROCFS, read_text
+from llmvitals_exporter._places import PROCFS, lines
 
 SECONDS = Family("node_cpu_seconds_total", "counter", "Seconds that a CPU spent in a mode.", ("cpu", "mode"))
 GUEST = Family(
@@ -30,7 +32,7 @@ class Cpu:
         self._said: dict[str, list[float]] = {}
 
     def read(self) -> Iterator[Reading]:
-        for line in read_text(self._path).splitlines():
+        for line in lines(self._path):
             name, _, numbers = line.partition(" ")
             if not name.startswith("cpu"):
                 break
@@ -55,8 +57,23 @@ class Cpu:
         """There is nothing to give back."""
 
 
-def _open(settings: Settings) -> Cpu:
-    return Cpu(settings[PROCFS])
+#: Interrupts are part of system there: their kernels do not count them apart in each CPU, or count them twice.
+_PORTABLE_MODES = ("user", "nice", "system", "idle")
+
+
+def portable(psutil: Any) -> Iterator[Reading]:
+    for cpu, times in enumerate(psutil.cpu_times(percpu=True)):
+        for mode in _PORTABLE_MODES:
+            seconds = _portable.number(times, mode)
+            if seconds is not None:
+                yield SECONDS, (str(cpu), mode), seconds
+
+
+def _open(settings: Settings) -> Source:
+    if _portable.on_linux():
+        return Cpu(settings[PROCFS])
+    psutil = _portable.psutil()
+    return Reader(lambda: portable(psutil))
 
 
 COLLECTOR = Declaration(name="cpu", help="CPU time by mode", families=(SECONDS, GUEST), options=(PROCFS,), open=_open)

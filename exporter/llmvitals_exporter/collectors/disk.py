@@ -1,11 +1,13 @@
-"""Block devices, from ``/proc/diskstats``."""
+"""Block devices, from ``/proc/diskstats``; elsewhere disks, from psutil."""
 
 import re
 from collections.abc import Iterator
+from typing import Any
 
-from llmvitals_exporter._declaration import Declaration, Reader, Settings
+from llmvitals_exporter import _portable
+from llmvitals_exporter._declaration import Declaration, NothingToCollect, Reader, Settings
 from llmvitals_exporter._family import Family, Reading
-from llmvitals_exporter._places import PROCFS, read_text
+from llmvitals_exporter._places import PROCFS, legible, lines
 
 #: Memory disks, and partitions, whose numbers are in their disk's too. The same devices that node_exporter leaves out.
 _LEFT_OUT = re.compile(r"(ram|loop|fd|(h|s|v|xv)d[a-z]|nvme\d+n\d+p)\d+")
@@ -41,7 +43,11 @@ _COLUMNS: tuple[tuple[Family, float], ...] = (
 
 
 def _read(path: str) -> Iterator[Reading]:
-    for line in read_text(path).splitlines():
+    try:
+        disks = lines(path)
+    except FileNotFoundError as error:
+        raise NothingToCollect(f"the kernel has no {path}") from error
+    for line in disks:
         _major, _minor, device, *numbers = line.split()
         if not _LEFT_OUT.fullmatch(device):
             # zip stops at the columns that an old kernel has.
@@ -49,7 +55,36 @@ def _read(path: str) -> Iterator[Reading]:
                 yield family, (device,), int(number) * factor
 
 
+# --- Elsewhere --------------------------------------------------------------------------------------------------------
+
+#: psutil's field, whose times are in milliseconds on every system.
+_FIELDS = {
+    "read_count": ("node_disk_reads_completed_total", 1.0),
+    "read_bytes": ("node_disk_read_bytes_total", 1.0),
+    "read_time": ("node_disk_read_time_seconds_total", _MILLISECOND),
+    "write_count": ("node_disk_writes_completed_total", 1.0),
+    "write_bytes": ("node_disk_written_bytes_total", 1.0),
+    "write_time": ("node_disk_write_time_seconds_total", _MILLISECOND),
+}
+_BY_NAME = {family.name: family for family, _ in _COLUMNS}
+
+
+def portable(psutil: Any) -> Iterator[Reading]:
+    # A counter that starts over is a reset, which Prometheus understands: psutil need not hide it.
+    disks = psutil.disk_io_counters(perdisk=True, nowrap=False)
+    if not disks:
+        raise NothingToCollect("the system counts no disk's reads and writes")
+    for device, numbers in disks.items():
+        for field, (name, factor) in _FIELDS.items():
+            value = _portable.number(numbers, field)
+            if value is not None:
+                yield _BY_NAME[name], (legible(device),), value * factor
+
+
 def _open(settings: Settings) -> Reader:
+    if not _portable.on_linux():
+        psutil = _portable.psutil()
+        return Reader(lambda: portable(psutil))
     path = f"{settings[PROCFS]}/diskstats"
     return Reader(lambda: _read(path))
 

@@ -1,8 +1,10 @@
-"""Load averages, from ``/proc/loadavg``."""
+"""Load averages, from ``/proc/loadavg``; elsewhere from the C library, where it has them."""
 
+import os
 from collections.abc import Iterator
 
-from llmvitals_exporter._declaration import Declaration, Reader, Settings
+from llmvitals_exporter import _portable
+from llmvitals_exporter._declaration import Declaration, NothingToCollect, Reader, Settings
 from llmvitals_exporter._family import Family, Reading
 from llmvitals_exporter._places import PROCFS, read_text
 
@@ -14,7 +16,16 @@ def _read(path: str) -> Iterator[Reading]:
         yield family, (), float(number)
 
 
+def portable() -> Iterator[Reading]:
+    if not hasattr(os, "getloadavg"):  # psutil reckons one on Windows, from another meaning of load.
+        raise NothingToCollect("this system has no load averages")
+    for family, number in zip(_FAMILIES, os.getloadavg(), strict=True):
+        yield family, (), number
+
+
 def _open(settings: Settings) -> Reader:
+    if not _portable.on_linux():
+        return Reader(portable)
     path = f"{settings[PROCFS]}/loadavg"
     return Reader(lambda: _read(path))
 

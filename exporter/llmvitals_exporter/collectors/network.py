@@ -1,10 +1,12 @@
-"""Network devices, from ``/proc/net/dev``."""
+"""Network devices, from ``/proc/net/dev``; elsewhere from psutil."""
 
 from collections.abc import Iterator
+from typing import Any
 
-from llmvitals_exporter._declaration import Declaration, Reader, Settings
+from llmvitals_exporter import _portable
+from llmvitals_exporter._declaration import Declaration, NothingToCollect, Reader, Settings
 from llmvitals_exporter._family import Family, Reading
-from llmvitals_exporter._places import PROCFS, read_text
+from llmvitals_exporter._places import PROCFS, legible, lines
 
 _RECEIVE = ("bytes", "packets", "errs", "drop", "fifo", "frame", "compressed", "multicast")
 _TRANSMIT = ("bytes", "packets", "errs", "drop", "fifo", "colls", "carrier", "compressed")
@@ -22,13 +24,45 @@ _COLUMNS = (
 
 
 def _read(path: str) -> Iterator[Reading]:
-    for line in read_text(path).splitlines()[2:]:
+    try:
+        devices = lines(path)[2:]
+    except FileNotFoundError as error:
+        raise NothingToCollect(f"the kernel has no {path}") from error
+    for line in devices:
         device, _, numbers = line.rpartition(":")
         for family, number in zip(_COLUMNS, numbers.split(), strict=True):
-            yield family, (device.strip(),), float(number)
+            yield family, (device.lstrip(" "),), float(number)
+
+
+# --- Elsewhere --------------------------------------------------------------------------------------------------------
+
+_FIELDS = {
+    "bytes_recv": "node_network_receive_bytes_total",
+    "packets_recv": "node_network_receive_packets_total",
+    "errin": "node_network_receive_errs_total",
+    "dropin": "node_network_receive_drop_total",
+    "bytes_sent": "node_network_transmit_bytes_total",
+    "packets_sent": "node_network_transmit_packets_total",
+    "errout": "node_network_transmit_errs_total",
+    "dropout": "node_network_transmit_drop_total",
+}
+_BY_NAME = {family.name: family for family in _COLUMNS}
+
+
+def portable(psutil: Any, *, darwin: bool) -> Iterator[Reading]:
+    for device, numbers in psutil.net_io_counters(pernic=True, nowrap=False).items():
+        for field, name in _FIELDS.items():
+            if darwin and field == "dropout":
+                continue  # macOS does not count them, and psutil says 0.
+            value = _portable.number(numbers, field)
+            if value is not None:
+                yield _BY_NAME[name], (legible(device),), value
 
 
 def _open(settings: Settings) -> Reader:
+    if not _portable.on_linux():
+        psutil, darwin = _portable.psutil(), _portable.on_darwin()
+        return Reader(lambda: portable(psutil, darwin=darwin))
     procfs = settings[PROCFS]
     # "net" is "self/net". With the host's procfs mounted in a container, self still has the container's network; the
     # host's is that of its first process.

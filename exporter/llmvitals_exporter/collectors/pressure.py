@@ -3,6 +3,7 @@
 import errno
 from collections.abc import Iterator
 
+from llmvitals_exporter import _portable
 from llmvitals_exporter._declaration import Declaration, NothingToCollect, Reader, Settings
 from llmvitals_exporter._family import Family, Reading
 from llmvitals_exporter._places import PROCFS, read_text
@@ -29,27 +30,37 @@ _LINES: dict[tuple[str, str], Family] = {
 _ABSENT = (errno.ENOENT, errno.EOPNOTSUPP)
 
 
+def stalls(path: str) -> dict[str, float] | None:
+    """Seconds by kind, ``some`` and ``full``; None where the kernel has no such pressure."""
+    try:
+        text = read_text(path)
+    except OSError as error:
+        if error.errno in _ABSENT:
+            return None
+        raise
+    # some avg10=0.00 avg60=0.00 avg300=0.00 total=0
+    parts = (line.partition(" ")[::2] for line in text.splitlines())
+    return {kind: int(rest.rpartition("total=")[2]) / 1e6 for kind, rest in parts}
+
+
 def _read(directory: str) -> Iterator[Reading]:
     found = False
     for resource in ("cpu", "io", "memory", "irq"):
-        try:
-            text = read_text(f"{directory}/{resource}")
-        except OSError as error:
-            if error.errno in _ABSENT:
-                continue
-            raise
+        seconds = stalls(f"{directory}/{resource}")
+        if seconds is None:
+            continue
         found = True
-        for line in text.splitlines():
-            kind, *fields = line.split()
+        for kind, value in seconds.items():
             family = _LINES.get((resource, kind))
             if family is not None:
-                microseconds = dict(field.split("=") for field in fields)["total"]
-                yield family, (), int(microseconds) / 1e6
+                yield family, (), value
     if not found:
         raise NothingToCollect(f"the kernel has no pressure information in {directory}")
 
 
 def _open(settings: Settings) -> Reader:
+    if not _portable.on_linux():
+        return _portable.linux_only("pressure stalls")
     directory = f"{settings[PROCFS]}/pressure"
     return Reader(lambda: _read(directory))
 

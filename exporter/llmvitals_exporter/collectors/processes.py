@@ -1,15 +1,16 @@
 """Groups of processes, found by name or command line. No process id and no command line is ever a label."""
 
-import os
 import re
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal
 
+from llmvitals_exporter import _portable
 from llmvitals_exporter._declaration import Declaration, Option, Settings, each
 from llmvitals_exporter._family import Family, Reading
-from llmvitals_exporter._places import PROCFS, read_text
+from llmvitals_exporter._places import PROCFS
+from llmvitals_exporter._process_table import Portable, Procfs, Stat, Table
 
 
 def _family(name: str, help_: str) -> Family:
@@ -18,12 +19,19 @@ def _family(name: str, help_: str) -> Family:
 
 
 PROCESSES = _family("processes", "Running processes of a watched group; 0 when none runs.")
-CPU = _family("cpu_seconds_total", "CPU seconds used by a group's processes, the ended ones included.")
-MEMORY = _family(
-    "resident_memory_bytes", "Sum of the processes' resident memory; memory that they share counts for each."
+CPU = _family(
+    "cpu_seconds_total",
+    "CPU seconds used by a group's processes, the ended ones included; absent when one does not let us look.",
 )
-FDS = _family("open_fds", "Open file descriptors; absent when one of the processes does not let us look.")
-THREADS = _family("threads", "Threads of a group's processes.")
+MEMORY = _family(
+    "resident_memory_bytes",
+    "Sum of the processes' resident memory, so that what they share counts for each; absent when one does not let us "
+    "look.",
+)
+FDS = _family(
+    "open_fds", "Open file descriptors, on Windows handles; absent when one of the processes does not let us look."
+)
+THREADS = _family("threads", "Threads of a group's processes; absent when one of them does not let us look.")
 OLDEST = _family("oldest_start_time_seconds", "When the group's oldest process started, in Unix time.")
 
 READ = _family(
@@ -31,17 +39,20 @@ READ = _family(
     "Bytes read from storage, those of ended processes included; absent when one does not let us look.",
 )
 WRITTEN = _family("written_bytes_total", "Bytes written to storage, like the bytes read.")
-STATES = Family("llmvitals_process_group_states", "gauge", "A group's processes by what they do.", ("group", "state"))
+STATES = Family(
+    "llmvitals_process_group_states",
+    "gauge",
+    "A group's processes by what they do; absent on Windows.",
+    ("group", "state"),
+)
 
-#: The kernel's letters, in process-exporter's words: waiting is for a disk or the like, and cannot be interrupted.
-_STATES = {"R": "running", "S": "sleeping", "I": "sleeping", "D": "waiting", "Z": "zombie"}
 _STATE_NAMES = ("running", "sleeping", "waiting", "zombie", "other")
 
 _NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,63}")
-#: A command line longer than this is matched by its start only.
-_COMMAND_BYTES = 4096
 #: A process younger than this is matched anew at each read: between fork and exec it still has its parent's name.
 _SETTLED_SECONDS = 10.0
+#: Births closer than this are one, told twice: macOS corrects them when the clock is set. No id comes again so soon.
+_SAME_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,23 +92,11 @@ WATCH: Option[tuple[Watch, ...]] = Option(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class _Stat:
-    """What ``/proc/<pid>/stat`` says of a process."""
-
-    started_ticks: int
-    name: str
-    state: str
-    cpu_seconds: float
-    threads: int
-    resident_bytes: int
-
-
 @dataclass(slots=True)
 class _Known:
-    """A process that was seen before: its start and name tell it from a later one with the same id."""
+    """A process that was seen before: its birth and name tell it from a later one with the same id."""
 
-    started_ticks: int
+    birth: float
     name: str
     group: str | None
     cpu_seconds: float = 0.0
@@ -107,93 +106,100 @@ class _Known:
 
 @dataclass(slots=True)
 class _Group:
+    """Sums over a group; what one of its processes hides has no sum, which is None or told by a flag."""
+
     cpu_seconds: float = 0.0
+    cpu_hidden: bool = False
     read_bytes: int = 0
     written_bytes: int = 0
     io_hidden: bool = False
-    states: dict[str, int] = field(default_factory=dict)
+    states: dict[str, int] | None = None
     processes: int = 0
-    resident_bytes: int = 0
-    threads: int = 0
+    resident_bytes: int | None = 0
+    threads: int | None = 0
     fds: int | None = 0
-    oldest_ticks: int | None = field(default=None)
+    oldest: float | None = None
 
     def start_over(self) -> None:
         """Forget the processes, but not what they used, which is counted."""
-        self.io_hidden = False
+        self.io_hidden = self.cpu_hidden = False
         self.states = dict.fromkeys(_STATE_NAMES, 0)
         self.processes = self.resident_bytes = self.threads = self.fds = 0
-        self.oldest_ticks = None
+        self.oldest = None
+
+    def add(self, stat: Stat, process: _Known) -> None:
+        self.processes += 1
+        if self.oldest is None or stat.birth < self.oldest:
+            self.oldest = stat.birth
+        if stat.state is None:
+            self.states = None
+        elif self.states is not None:
+            self.states[stat.state] += 1
+        self.resident_bytes = _sum(self.resident_bytes, stat.resident_bytes)
+        self.threads = _sum(self.threads, stat.threads)
+        if stat.cpu_seconds is None:
+            self.cpu_hidden = True
+        elif stat.cpu_seconds > process.cpu_seconds:
+            self.cpu_seconds += stat.cpu_seconds - process.cpu_seconds
+            process.cpu_seconds = stat.cpu_seconds
+
+    def add_storage(self, read: int, written: int, process: _Known) -> None:
+        self.read_bytes += max(0, read - process.read_bytes)
+        self.written_bytes += max(0, written - process.written_bytes)
+        process.read_bytes, process.written_bytes = read, written
+
+
+def _sum(one: int | None, other: int | None) -> int | None:
+    return None if one is None or other is None else one + other
 
 
 class Processes:
     """Follows the watched groups from read to read."""
 
-    def __init__(self, procfs: str, watches: Sequence[Watch]) -> None:
-        self._procfs = procfs
+    def __init__(self, table: Table, watches: Sequence[Watch]) -> None:
+        self._table = table
         self._watches = watches
-        self._hertz = float(os.sysconf("SC_CLK_TCK"))
-        self._page = os.sysconf("SC_PAGE_SIZE")
-        self._own = _own_pid(procfs)
         self._known: dict[int, _Known] = {}
         self._groups = {watch.group: _Group() for watch in watches}
 
     def read(self) -> Iterator[Reading]:
-        booted = _boot_time(self._procfs)
+        epoch, now = self._table.epoch(), time.time()
         for group in self._groups.values():
             group.start_over()
         known: dict[int, _Known] = {}
-        for pid in self._pids():
+        for pid in self._table.pids():
             try:
-                stat = self._stat(pid)
-                process = self._recognise(pid, stat, booted)
-            except (FileNotFoundError, ProcessLookupError):
+                stat = self._table.stat(pid)
+                process = self._recognise(pid, stat, now - epoch - stat.birth)
+            except ProcessLookupError:
                 continue  # It ended while we looked.
+            except PermissionError:
+                continue  # Not even its name is ours to see.
             known[pid] = process
             if process.group is not None:
                 self._count(pid, stat, process, self._groups[process.group])
         self._known = known
         for name, group in self._groups.items():
-            yield from self._readings((name,), group, booted)
+            yield from _readings((name,), group, epoch)
 
     def close(self) -> None:
         """There is nothing to give back."""
 
-    def _pids(self) -> Iterator[int]:
-        with os.scandir(self._procfs) as entries:
-            for entry in entries:
-                if entry.name.isdecimal() and int(entry.name) != self._own:
-                    yield int(entry.name)
-
-    def _stat(self, pid: int) -> _Stat:
-        text = read_text(f"{self._procfs}/{pid}/stat")
-        # The name stands in brackets and may itself hold brackets and spaces.
-        name = text[text.index("(") + 1 : text.rindex(")")]
-        fields = text[text.rindex(")") + 2 :].split()
-        return _Stat(
-            started_ticks=int(fields[19]),
-            name=name,
-            state=_STATES.get(fields[0], "other"),
-            cpu_seconds=(int(fields[11]) + int(fields[12])) / self._hertz,
-            threads=int(fields[17]),
-            resident_bytes=int(fields[21]) * self._page,
-        )
-
-    def _recognise(self, pid: int, stat: _Stat, booted: float) -> _Known:
+    def _recognise(self, pid: int, stat: Stat, age: float) -> _Known:
         known = self._known.get(pid)
-        same = known is not None and known.started_ticks == stat.started_ticks
-        settled = time.time() - (booted + stat.started_ticks / self._hertz) > _SETTLED_SECONDS
-        if known is not None and same and known.name == stat.name and settled:
+        if known is None or abs(known.birth - stat.birth) > _SAME_SECONDS:
+            return _Known(stat.birth, stat.name, self._match(pid, stat.name))
+        if known.name == stat.name and age > _SETTLED_SECONDS:
             return known
         group = self._match(pid, stat.name)
-        if known is not None and same and known.group == group:
+        if known.group == group:
             known.name = stat.name
             return known
-        return _Known(stat.started_ticks, stat.name, group)
+        return _Known(stat.birth, stat.name, group)
 
     def _match(self, pid: int, name: str) -> str | None:
         try:
-            command = read_text(f"{self._procfs}/{pid}/cmdline")[:_COMMAND_BYTES].replace("\0", " ").strip()
+            command = self._table.command(pid)
         except PermissionError:
             command = ""
         for watch in self._watches:
@@ -201,69 +207,50 @@ class Processes:
                 return watch.group
         return None
 
-    def _count(self, pid: int, stat: _Stat, process: _Known, group: _Group) -> None:
-        group.processes += 1
-        group.cpu_seconds += max(0.0, stat.cpu_seconds - process.cpu_seconds)
-        process.cpu_seconds = stat.cpu_seconds
-        group.states[stat.state] += 1
-        group.resident_bytes += stat.resident_bytes
-        group.threads += stat.threads
-        if group.oldest_ticks is None or stat.started_ticks < group.oldest_ticks:
-            group.oldest_ticks = stat.started_ticks
-        self._count_io(pid, process, group)
-        if group.fds is not None:
-            try:
-                group.fds += len(os.listdir(f"{self._procfs}/{pid}/fd"))  # noqa: PTH208 -- many of them in a scrape
-            except PermissionError:
-                group.fds = None
-            except (FileNotFoundError, ProcessLookupError):
-                return  # It ended just now; its CPU time is counted.
-
-    def _count_io(self, pid: int, process: _Known, group: _Group) -> None:
+    def _count(self, pid: int, stat: Stat, process: _Known, group: _Group) -> None:
+        group.add(stat, process)
+        if stat.state == "zombie":
+            return  # It holds no files any more, and the kernel lets only root look whether it does.
         try:
-            text = read_text(f"{self._procfs}/{pid}/io")
+            if not group.io_hidden:
+                group.add_storage(*self._table.storage(pid), process)
         except PermissionError:
             group.io_hidden = True
+        except ProcessLookupError:  # It ended just now; what it used until then is counted.
             return
-        except (FileNotFoundError, ProcessLookupError):  # It ended just now, or the kernel does not count.
+        try:
+            if group.fds is not None:
+                group.fds += self._table.open_files(pid)
+        except PermissionError:
+            group.fds = None
+        except ProcessLookupError:
             return
-        bytes_of = dict(line.split(": ") for line in text.splitlines())
-        read, written = int(bytes_of.get("read_bytes", 0)), int(bytes_of.get("write_bytes", 0))
-        group.read_bytes += max(0, read - process.read_bytes)
-        group.written_bytes += max(0, written - process.written_bytes)
-        process.read_bytes, process.written_bytes = read, written
 
-    def _readings(self, labels: tuple[str], group: _Group, booted: float) -> Iterator[Reading]:
-        yield PROCESSES, labels, float(group.processes)
+
+def _readings(labels: tuple[str], group: _Group, epoch: float) -> Iterator[Reading]:
+    yield PROCESSES, labels, float(group.processes)
+    if not group.cpu_hidden:
         yield CPU, labels, group.cpu_seconds
-        yield MEMORY, labels, float(group.resident_bytes)
-        yield THREADS, labels, float(group.threads)
-        for state in _STATE_NAMES:
-            yield STATES, (*labels, state), float(group.states[state])
-        if not group.io_hidden:
-            yield READ, labels, float(group.read_bytes)
-            yield WRITTEN, labels, float(group.written_bytes)
-        if group.fds is not None:
-            yield FDS, labels, float(group.fds)
-        if group.oldest_ticks is not None:
-            yield OLDEST, labels, booted + group.oldest_ticks / self._hertz
-
-
-def _own_pid(procfs: str) -> int:
-    # In a container with the host's procfs, "self" is our id on the host.
-    return int(os.readlink(f"{procfs}/self"))  # noqa: PTH115 -- strings throughout
-
-
-def _boot_time(procfs: str) -> float:
-    for line in read_text(f"{procfs}/stat").splitlines():
-        if line.startswith("btime "):
-            return float(line.split()[1])
-    raise ValueError(f"{procfs}/stat has no boot time")
+    if group.states is not None:
+        for state, count in group.states.items():
+            yield STATES, (*labels, state), float(count)
+    if not group.io_hidden:
+        yield READ, labels, float(group.read_bytes)
+        yield WRITTEN, labels, float(group.written_bytes)
+    for family, value in ((MEMORY, group.resident_bytes), (THREADS, group.threads), (FDS, group.fds)):
+        if value is not None:
+            yield family, labels, float(value)
+    if group.oldest is not None:
+        yield OLDEST, labels, epoch + group.oldest
 
 
 def _open(settings: Settings) -> Processes | None:
     watches = settings[WATCH]
-    return Processes(settings[PROCFS], watches) if watches else None
+    if not watches:
+        return None
+    if _portable.on_linux():
+        return Processes(Procfs(settings[PROCFS]), watches)
+    return Processes(Portable(_portable.psutil(), windows=_portable.on_windows()), watches)
 
 
 COLLECTOR = Declaration(

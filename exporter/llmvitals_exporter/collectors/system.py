@@ -3,10 +3,12 @@
 import os
 import time
 from collections.abc import Iterator
+from typing import Any
 
+from llmvitals_exporter import _portable
 from llmvitals_exporter._declaration import Declaration, Reader, Settings
 from llmvitals_exporter._family import Family, Reading
-from llmvitals_exporter._places import PROCFS, read_text
+from llmvitals_exporter._places import PROCFS, legible, lines, read_text
 
 BOOT = Family("node_boot_time_seconds", "gauge", "When the machine booted, in Unix time.")
 NOW = Family("node_time_seconds", "gauge", "The machine's clock, in Unix time.")
@@ -38,37 +40,57 @@ _STAT = {
 
 def _read(procfs: str) -> Iterator[Reading]:
     yield NOW, (), time.time()
-    for line in read_text(f"{procfs}/stat").splitlines():
+    for line in lines(f"{procfs}/stat"):
         key, _, numbers = line.partition(" ")
         family = _STAT.get(key)
         if family is not None:
             # intr is a sum, followed by hundreds of numbers.
             yield family, (), float(numbers.split(" ", 1)[0])
-    allocated, _free, maximum = read_text(f"{procfs}/sys/fs/file-nr").split()
-    yield FILES, (), float(allocated)
-    yield FILES_MAXIMUM, (), float(maximum)
-    yield UNAME, _uname(procfs), 1.0
-    yield from _conntrack(procfs)
-
-
-def _uname(procfs: str) -> tuple[str, ...]:
+    files = _sysctl(procfs, "fs/file-nr")
+    if files is not None:
+        allocated, _free, maximum = files.split()
+        yield FILES, (), float(allocated)
+        yield FILES_MAXIMUM, (), float(maximum)
     names = os.uname()
-    domain = read_text(f"{procfs}/sys/kernel/domainname").strip()
-    return (domain, names.machine, names.nodename, names.release, names.sysname, names.version)
+    domain = _sysctl(procfs, "kernel/domainname")
+    yield UNAME, _uname(names, names.nodename, "(none)" if domain is None else domain.rstrip("\n")), 1.0
+    entries, limit = (_sysctl(procfs, f"net/netfilter/nf_conntrack_{name}") for name in ("count", "max"))
+    if entries is not None and limit is not None:  # Else the module is not loaded.
+        yield TRACKED, (), float(entries)
+        yield TRACKED_LIMIT, (), float(limit)
 
 
-def _conntrack(procfs: str) -> Iterator[Reading]:
-    directory = f"{procfs}/sys/net/netfilter"
+def _sysctl(procfs: str, name: str) -> str | None:
+    """One of the kernel's settings, which a sandbox may hide; None then."""
     try:
-        entries = read_text(f"{directory}/nf_conntrack_count")
-        limit = read_text(f"{directory}/nf_conntrack_max")
+        return read_text(f"{procfs}/sys/{name}")
     except FileNotFoundError:
-        return  # The module is not loaded.
-    yield TRACKED, (), float(entries)
-    yield TRACKED_LIMIT, (), float(limit)
+        return None
+
+
+def _uname(names: os.uname_result, node: str, domain: str) -> tuple[str, ...]:
+    told = (domain, names.machine, node, names.release, names.sysname, names.version)
+    return tuple(legible(name) for name in told)
+
+
+def portable(psutil: Any, *, windows: bool) -> Iterator[Reading]:
+    yield NOW, (), time.time()
+    yield BOOT, (), float(psutil.boot_time())
+    if windows:
+        stats = psutil.cpu_stats()  # On macOS psutil reads them from a structure that the kernel fills otherwise.
+        yield SWITCHES, (), float(stats.ctx_switches)
+        yield INTERRUPTS, (), float(stats.interrupts)
+    else:
+        names = os.uname()
+        # As node_exporter does where the kernel knows no domain.
+        node, _, domain = names.nodename.partition(".")
+        yield UNAME, _uname(names, node, domain or "(none)"), 1.0
 
 
 def _open(settings: Settings) -> Reader:
+    if not _portable.on_linux():
+        psutil, windows = _portable.psutil(), _portable.on_windows()
+        return Reader(lambda: portable(psutil, windows=windows))
     procfs = settings[PROCFS]
     return Reader(lambda: _read(procfs))
 

@@ -2,16 +2,21 @@
 
 from collections.abc import Iterator
 
-from llmvitals_exporter._declaration import Declaration, Reader, Settings
+from llmvitals_exporter import _portable
+from llmvitals_exporter._declaration import Declaration, NothingToCollect, Reader, Settings
 from llmvitals_exporter._family import Family, Reading
-from llmvitals_exporter._places import PROCFS, read_text
+from llmvitals_exporter._places import PROCFS, lines
 
 _KEYS = ("oom_kill", "pgfault", "pgmajfault", "pgpgin", "pgpgout", "pswpin", "pswpout")
 _FAMILY_OF = {key: Family(f"node_vmstat_{key}", "untyped", f"/proc/vmstat information field {key}.") for key in _KEYS}
 
 
 def _read(path: str) -> Iterator[Reading]:
-    for line in read_text(path).splitlines():
+    try:
+        fields = lines(path)
+    except FileNotFoundError as error:
+        raise NothingToCollect(f"the kernel has no {path}") from error
+    for line in fields:
         key, _, number = line.partition(" ")
         family = _FAMILY_OF.get(key)
         if family is not None:
@@ -19,6 +24,8 @@ def _read(path: str) -> Iterator[Reading]:
 
 
 def _open(settings: Settings) -> Reader:
+    if not _portable.on_linux():
+        return _portable.linux_only("page faults and swapping")
     path = f"{settings[PROCFS]}/vmstat"
     return Reader(lambda: _read(path))
 
