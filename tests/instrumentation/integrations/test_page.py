@@ -20,9 +20,7 @@ from llmvitals.exposition import encode
 
 PAGE = Path(__file__).parents[3] / "docs" / "integrations.md"
 # Each has a title, a text, a program, and what that shows.
-SECTION = re.compile(
-    r"^### (.+?)\n\n(.*?)```python\n(.*?)```\n(?:\n```text\n(.*?)```\n)?", re.DOTALL | re.MULTILINE
-)
+SECTION = re.compile(r"^### (.+?)\n\n(.*?)```python\n(.*?)```\n(?:\n```text\n(.*?)```\n)?", re.DOTALL | re.MULTILINE)
 SECTIONS = SECTION.findall(PAGE.read_text())
 USAGE = {"prompt_tokens": 7, "completion_tokens": 5, "total_tokens": 12}
 COMPLETION = {"id": "1", "object": "chat.completion", "created": 1, "model": "talker", "choices": [], "usage": USAGE}
@@ -77,9 +75,10 @@ def _vitals():
         llmvitals.uninstrument()
 
 
-@pytest.mark.parametrize(("title", "text", "code", "shown"), SECTIONS, ids=[section[0] for section in SECTIONS])
-def test_a_section_shows_what_it_says(vitals, ports, title, text, code, shown):
+@pytest.mark.parametrize("section", SECTIONS, ids=[section[0] for section in SECTIONS])
+def test_a_section_shows_what_it_says(vitals, ports, section):
     """Its program runs, the metrics are those that it shows, and every family that its text names in full is there."""
+    title, text, code, shown = section
     for package in re.findall(r"^(?:import|from) (\w+)", code, re.MULTILINE):
         pytest.importorskip(package)
     for port, free in ports.items():
