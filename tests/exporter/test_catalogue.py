@@ -10,6 +10,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from tests.exporter import systems
 from tests.exporter.reading import LINUX, plant, settings
+from tests.exporter.test_apple import M2_MAX, printing
 from tests.exporter.test_cgroup import STALLS, V2_MOUNT, v2
 from tests.exporter.test_koboldcpp import PERF
 from tests.exporter.test_model_servers import HOLDS, STUDIO
@@ -59,6 +60,7 @@ def _text(tmp_path_factory):
     played = {
         "nvidia": lambda _: Cards(child, nvidia.VENDOR, wait=10.0, view=_dcgm.dcgm_view),
         "amd": lambda _: Cards(others, amd.VENDOR, wait=10.0),
+        "apple": lambda _: printing(M2_MAX),
         "koboldcpp": lambda _: KoboldCpp(KOBOLDCPP.parse(["http://127.0.0.1:5001"]), fetch=lambda _: PERF),
         "ollama": lambda _: Ollama(OLLAMA.parse(["http://127.0.0.1:11434"]), fetch=lambda _: HOLDS),
         "lmstudio": lambda _: LMStudio(LMSTUDIO.parse(["http://127.0.0.1:1234"]), fetch=lambda _: STUDIO),
@@ -81,7 +83,7 @@ def test_every_collector_works(text):
     """On a machine that has everything, no collector fails or is absent."""
     lines = [line for line in text.splitlines() if line.startswith("llmvitals_scrape_collector_success{")]
 
-    assert 16 == len(lines)
+    assert 17 == len(lines)
     assert all(line.endswith(" 1.0") for line in lines)
 
 

@@ -21,7 +21,7 @@ def test_defaults():
     plan = parse([])
 
     assert ("serve", "127.0.0.1", 9465, 2.0) == (plan.mode, plan.host, plan.port, plan.timeout)
-    assert 16 == len(plan.collectors)
+    assert 17 == len(plan.collectors)
     assert ((), (), "auto") == (plan.settings[WATCH], plan.settings[KOBOLDCPP], plan.settings[NVIDIA])
 
 

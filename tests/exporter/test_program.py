@@ -98,7 +98,7 @@ def test_check():
 
 def test_list():
     """--list tells every collector."""
-    assert 16 == len(run("--list").stdout.splitlines())
+    assert 17 == len(run("--list").stdout.splitlines())
 
 
 def test_wrong_command_line():

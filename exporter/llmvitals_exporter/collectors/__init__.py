@@ -3,6 +3,7 @@
 from llmvitals_exporter._declaration import Declaration
 from llmvitals_exporter.collectors import (
     amd,
+    apple,
     cgroup,
     cpu,
     disk,
@@ -34,6 +35,7 @@ COLLECTORS: tuple[Declaration, ...] = (
     cgroup.COLLECTOR,
     nvidia.COLLECTOR,
     amd.COLLECTOR,
+    apple.COLLECTOR,
     koboldcpp.COLLECTOR,
     ollama.COLLECTOR,
     lmstudio.COLLECTOR,
