@@ -28,6 +28,7 @@ _LISTENER_SECONDS = 0.5
 _SEND_SECONDS = 0.5
 _MOST_BYTES = 1 << 26
 _TICK_SECONDS = 1.0
+_CLOSED_BY_EXEC = getattr(socket, "MSG_CMSG_CLOEXEC", 0)
 
 
 class Peers:
@@ -180,14 +181,15 @@ class Asking:
                 with peer:
                     peer.settimeout(_LISTENER_SECONDS)
                     peer.sendall(LISTENER)
-                    said, descriptors, _, _ = socket.recv_fds(peer, 64, 1)
+                    said, descriptors, _, _ = socket.recv_fds(peer, 64, 1, _CLOSED_BY_EXEC)
             except OSError:
                 in_vain = False
                 continue
             in_vain = in_vain and bool(said)
             if descriptors:
-                os.set_inheritable(descriptors[0], False)
-                return socket.socket(fileno=descriptors[0]), False
+                listener = socket.socket(fileno=descriptors[0])
+                listener.setblocking(False)
+                return listener, False
         return None, in_vain
 
     def _connected(self, name: str) -> socket.socket | None:

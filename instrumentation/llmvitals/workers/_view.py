@@ -84,7 +84,7 @@ class View:
 
     def _of_all(self, group: Group) -> Iterable[Any]:
         """Return the parts of a scrape of all workers; of this process, where it has always been the only one."""
-        in_files = ValueClass._multiprocess  # noqa: SLF001 -- no public way to know
+        in_files = _files()
         if group.is_alone and not in_files:
             if self._remember:
                 self._answers.answer()
@@ -114,10 +114,7 @@ class View:
         if many:
             self._count_workers(numbers, living, said)
         parts: list[Any] = [*self._own(numbers, [said[member.name] for member in living if member.name in said])]
-        if in_files:
-            from prometheus_client.multiprocess import MultiProcessCollector  # noqa: PLC0415 -- most have none
-
-            parts.append(MultiProcessCollector(None))  # type: ignore[no-untyped-call]  # untyped there
+        parts += in_files
         # OpenTelemetry's collector may show some of ours: see `llmvitals._stepping_back`.
         return [*(part for part in parts if getattr(part, "name", "") not in foreign.names), foreign]
 
@@ -203,3 +200,15 @@ class View:
                             tuple(texts), {int(at): Exemplar(*exemplar) for at, exemplar in exemplars.items()}
                         )
         return parts
+
+
+def _files() -> list[Any]:
+    """Return the collector of prometheus_client's multiprocess mode; nothing where that is off."""
+    if not ValueClass._multiprocess:  # noqa: SLF001 -- no public way to know
+        return []
+    from prometheus_client.multiprocess import MultiProcessCollector  # noqa: PLC0415 -- most have none
+
+    try:
+        return [MultiProcessCollector(None)]  # type: ignore[no-untyped-call]  # untyped there
+    except ValueError:  # Its directory has gone; prometheus_client says so itself, to whoever counts.
+        return []

@@ -218,3 +218,36 @@ else:
     file = tmp_path / "named.py"
     file.write_text(FORK + script)
     run(f"import runpy, sys; sys.argv = ['x', {str(file)!r}]; runpy.run_path({str(file)!r})")
+
+
+def test_exemplars_of_other_workers_are_shown():
+    """The latest of each bucket, whichever worker has it; what is read at scrape, or was put off, is there, too."""
+    script = """
+from urllib.request import Request
+from llmvitals import catalogue
+vitals = llmvitals.start(port=0)
+ready, told = os.pipe()
+vitals.recorder.child(catalogue.HEALTH_DURATION, "db").exemplify(0.02, {"trace_id": "early"}, 1.0)
+vitals.recorder.child(catalogue.HEALTH_DURATION, "db").observe(0.02)
+child = os.fork()
+if child == 0:
+    duration = vitals.recorder.child(catalogue.HEALTH_DURATION, "db")
+    duration.observe(0.02)
+    duration.exemplify(0.02, {"trace_id": "late"}, 2.0)
+    vitals.recorder.later(lambda: duration.observe(9.0))
+    vitals.recorder.read_at_scrape(catalogue.CACHE_ENTRIES, "c", read=lambda: 7.0)
+    os.write(told, b"x")
+    signal.pause()
+os.read(ready, 1)
+accept = {"Accept": "application/openmetrics-text; version=1.0.0"}
+with urlopen(Request(f"http://127.0.0.1:{vitals.metrics_port}/metrics", headers=accept), timeout=10) as answer:
+    text = answer.read().decode()
+os.kill(child, 9)
+os.waitpid(child, 0)
+(line,) = [line for line in text.splitlines() if "trace_id" in line]
+assert "} 2.0 # {" in line and 'trace_id="late"' in line, line
+assert 'llmvitals_health_check_duration_seconds_count{check="db"} 3.0' in text, text
+assert 'llmvitals_cache_entries{cache="c"} 7.0' in text
+assert text.endswith("# EOF\\n")
+"""
+    run(FORK + script)

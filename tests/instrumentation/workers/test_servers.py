@@ -4,7 +4,7 @@ import time
 
 import pytest
 from tests.instrumentation.workers.services import CALLS, Scrape, faults, gunicorn, uvicorn
-from tests.servers import eventually, free_port
+from tests.servers import eventually, free_port, is_alive
 
 from llmvitals import workers
 
@@ -106,7 +106,9 @@ def test_no_scrape_fails_when_a_worker_that_listens_is_killed(tmp_path):
         shop.await_workers(3)
         told, last = 0, 0
         for _ in range(6):
-            told += shop.work("/kill", n=2)[1]
+            killed, amount = shop.work("/kill", n=2)
+            told += amount
+            eventually(lambda pid=killed: not is_alive(pid), what="its death")
             for _ in range(3):
                 now = shop.scrape().value(CALLS)
                 assert now >= last
