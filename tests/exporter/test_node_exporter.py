@@ -41,9 +41,8 @@ def families(text):
     return {metric.name: metric for metric in text_string_to_metric_families(text) if metric.name.startswith("node_")}
 
 
-@pytest.fixture(name="both", scope="module")
-def _both():
-    """Our families and node_exporter's, of the same moment."""
+def node_exporter(folder):
+    """The collectors that we have too, on all network devices, and all mounts that it leaves alone by itself."""
     port = servers.free_port()
     command = [NODE_EXPORTER, f"--web.listen-address=127.0.0.1:{port}", "--log.level=error"]
     command += ["--collector.netdev.device-exclude=^$", "--collector.disable-defaults"]
@@ -53,21 +52,22 @@ def _both():
         "--collector.filesystem.mount-points-exclude="
         "^/(dev|proc|run/credentials/.+|sys|var/lib/docker/.+|var/lib/containers/storage/.+)($|/)"
     )
-    with subprocess.Popen(command) as process:
-        try:
-            url = f"http://127.0.0.1:{port}/metrics"
-            servers.eventually(lambda: servers.answers(url), what="node_exporter's start")
-            theirs = servers.request(url).text
-            ours = subprocess.run(
-                [sys.executable, "-m", "llmvitals_exporter", "--once", "--nvidia", "off"],
-                capture_output=True,
-                text=True,
-                timeout=30,
-                check=True,
-            ).stdout
-            yield families(ours), families(theirs)
-        finally:
-            process.kill()
+    return servers.server(command, port=port, log=folder / "node_exporter.log", ready="/metrics")
+
+
+@pytest.fixture(name="both", scope="module")
+def _both(tmp_path_factory):
+    """Our families and node_exporter's, of the same moment."""
+    with node_exporter(tmp_path_factory.mktemp("node_exporter")) as server:
+        theirs = servers.request(f"{server.url}/metrics").text
+        ours = subprocess.run(
+            [sys.executable, "-m", "llmvitals_exporter", "--once", "--nvidia", "off"],
+            capture_output=True,
+            text=True,
+            timeout=30,
+            check=True,
+        ).stdout
+        yield families(ours), families(theirs)
 
 
 def test_every_name_is_theirs(both):
