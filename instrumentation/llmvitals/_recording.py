@@ -15,6 +15,7 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.values import ValueClass
 
 from llmvitals import catalogue
+from llmvitals._labels import label_text as label_text  # noqa: PLC0414 -- part of this module's face
 from llmvitals._series import LOCK, PRIVATE, OwnMetric, Store
 from llmvitals.catalogue import Family
 
@@ -22,7 +23,6 @@ log = logging.getLogger("llmvitals")
 
 OTHER = "other"
 LABEL_SETS = 500
-LABEL_LENGTH = 256
 
 # A closed label with a hostile value must not open the fold itself: this many folded sets, then all-"other".
 _FOLDED_SETS = 32
@@ -230,8 +230,14 @@ class Recorder:
             if series is None:
                 # Remembered before it is tried: a name that is taken stays taken, and is told once.
                 series = self._series[family.name] = _Series(family)
-                if not self._closed:
-                    series.metric = _metric(family, self.registry, self._store)
+                try:
+                    if not self._closed:
+                        series.metric = _metric(family, self.registry, self._store)
+                except Exception:
+                    raise
+                except BaseException:  # Interrupted in the middle, which is no reason to leave the family out for good.
+                    del self._series[family.name]
+                    raise
             if series.metric is None:
                 return _NOWHERE
             texts = tuple(map(label_text, values))
@@ -356,24 +362,6 @@ def _metric(family: Family, registry: CollectorRegistry, store: Store) -> Any:
         mode: Any = f"live{family.across}"
         return Gauge(family.name, family.help, family.labels, registry=registry, multiprocess_mode=mode)
     return Histogram(family.name, family.help, family.labels, registry=registry, buckets=family.buckets)
-
-
-def label_text(value: object) -> str:
-    """Make any value fit to be a label's: text, encodable, at most 256 characters. Never raises."""
-    try:
-        if value is None:
-            return ""
-        if isinstance(value, bool):
-            return "true" if value else "false"
-        text = value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
-        if len(text) > LABEL_LENGTH:
-            text = text[: LABEL_LENGTH - 1] + "…"
-        if not text.isascii():
-            # A lone surrogate would fail the whole scrape when it is encoded.
-            text = text.encode("utf-8", "replace").decode("utf-8")
-    except Exception:  # noqa: BLE001 -- a __str__ of the application's
-        return "invalid"
-    return text
 
 
 def error_type(error: BaseException | None) -> str:
