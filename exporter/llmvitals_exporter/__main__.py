@@ -1,6 +1,7 @@
 """``llmvitals-exporter``: starts, serves, and ends on SIGTERM or Ctrl-C."""
 
 import logging
+import os
 import signal
 import sys
 import threading
@@ -43,9 +44,21 @@ def _run(plan: Plan, runner: Runner) -> int:
         return status
     site = Site(scrape, runner.collectors)
     if plan.mode == "once":
-        sys.stdout.buffer.write(encode(site.registry))
-        return 0
+        return _write(encode(site.registry))
     return _serve(plan, site)
+
+
+def _write(metrics: bytes) -> int:
+    try:
+        sys.stdout.buffer.write(metrics)
+        sys.stdout.flush()
+    except OSError as error:
+        problem = f"llmvitals-exporter: standard output takes the metrics no further: {error.strerror}"
+        print(problem, file=sys.stderr)  # noqa: T201 -- a command line's answer
+        # What could not be written is tried once more at the end of the process.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    return 0
 
 
 def _serve(plan: Plan, site: Site) -> int:
