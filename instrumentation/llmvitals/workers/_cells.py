@@ -203,6 +203,13 @@ class CellReader:
         self._series.append((family, tuple(map(str, texts)), kind_at // 4, cells_at // 8, cells_at // 8 + count))
 
 
+def used(head: bytes) -> int:
+    """Return how many bytes of a file count, by its header; all of them where that is none, for `CellReader` to see."""
+    if len(head) < HEADER.size or head[:8] != MAGIC:
+        return MOST_BYTES
+    return int(HEADER.unpack(head)[1])
+
+
 _known = {family.name: family for family in catalogue.FAMILIES}
 
 

@@ -12,7 +12,7 @@ import re
 import secrets
 import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -228,14 +228,20 @@ def write(path: Path, data: bytes) -> None:
         raise
 
 
-def read(path: Path, most: int) -> bytes:
-    """Read a regular file. FileNotFoundError; OSError for anything else that cannot be, or is over *most* bytes."""
+def read(path: Path, most: int, used: Callable[[bytes], int] | None = None) -> bytes:
+    """Read a regular file; with *used*, as much as that makes of its first bytes.
+
+    FileNotFoundError; OSError for anything else that cannot be read, or is over *most* bytes.
+    """
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
-    with os.fdopen(descriptor, "rb") as file:
+    try:
         found = os.fstat(descriptor)
         if not stat.S_ISREG(found.st_mode) or found.st_size > most:
             raise OSError(f"{path} is no file of at most {most} bytes")
-        return file.read(most)
+        size = found.st_size if used is None else min(used(os.pread(descriptor, 16, 0)), found.st_size)
+        return os.pread(descriptor, size, 0)
+    finally:
+        os.close(descriptor)
 
 
 def _hold(path: Path) -> int:

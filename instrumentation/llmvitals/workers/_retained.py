@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from llmvitals.workers import _group
-from llmvitals.workers._cells import MOST_BYTES, CellReader, DamagedError, Series
+from llmvitals.workers._cells import MOST_BYTES, CellReader, DamagedError, Series, used
 from llmvitals.workers._merge import Foreign, Numbers, OnFault, as_json, series_of
 
 NAME = "retained"
@@ -97,7 +97,7 @@ def reading(
     reader = reader or CellReader()
     series: list[Series] = []
     try:
-        data = _group.read(path / name, MOST_BYTES)
+        data = _group.read(path / name, MOST_BYTES, used)
         try:
             series = reader.read(data)
         except DamagedError as error:

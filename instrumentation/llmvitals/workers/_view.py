@@ -72,7 +72,7 @@ class View:
         """Put the numbers of the dead into the file for them, if there are at least so many."""
         group = self._group
         if group is not None:
-            self._fold(group, least)
+            self._fold(group, group.members(), least)
 
     def _others(self, group: Group) -> list[Member]:
         return [member for member in group.members() if member.alive and member.name != group.name]
@@ -90,12 +90,13 @@ class View:
                 self._answers.answer()
             return collectors_of(self._recorder.registry)
         own: dict[str, Any] = {}
+        present = group.members()
         said, hung = self._asking.numbers(
-            [member.name for member in self._others(group)],
+            [member.name for member in present if member.alive and member.name != group.name],
             lambda: own.update(self._answers.answer()),
         )
         said[group.name] = own
-        numbers, living, dead_foreign = self._read(group)
+        numbers, living, dead_foreign = self._read(group, present)
         foreign = Foreign()
         many = group.is_of_many(len(living))
         for member in living:
@@ -118,9 +119,9 @@ class View:
         # OpenTelemetry's collector may show some of ours: see `llmvitals._stepping_back`.
         return [*(part for part in parts if getattr(part, "name", "") not in foreign.names), foreign]
 
-    def _read(self, group: Group) -> tuple[Numbers, list[Member], list[Any]]:
+    def _read(self, group: Group, present: list[Member]) -> tuple[Numbers, list[Member], list[Any]]:
         """Return the numbers of all workers, dead ones included; who lives; and what the dead showed besides."""
-        left = self._fold(group)
+        left = self._fold(group, present)
         for _ in range(_READ_TRIES):
             with suppress(FileNotFoundError):  # Somebody folded it meanwhile.
                 read = self._read_once(group, left)
@@ -150,9 +151,9 @@ class View:
         self._readers = {member.name: self._readers[member.name] for member in present}
         return numbers, [member for member in present if member.alive], foreign
 
-    def _fold(self, group: Group, least: int = 1) -> list[Any]:
+    def _fold(self, group: Group, present: list[Member], least: int = 1) -> list[Any]:
         """Put the numbers of the dead into the file for them; return what they left where that cannot be written."""
-        if sum(not member.alive for member in group.members()) < least:
+        if sum(not member.alive for member in present) < least:
             return []
         with group.lock():
             # Only under the lock are they surely dead: a new one has a file before it holds it.
