@@ -7,6 +7,7 @@ import sys
 import pytest
 from tests.exporter.reading import plant, settings, until, values
 
+from llmvitals_exporter import _process_table
 from llmvitals_exporter._declaration import Settings
 from llmvitals_exporter.collectors.processes import COLLECTOR, WATCH
 
@@ -223,3 +224,35 @@ def test_process_that_ends_while_we_look(machine):
     (machine._root / "proc/21/stat").unlink()
 
     assert 1.0 == machine.read("app")["processes"]
+
+
+def test_zombie_hides_nothing(machine, monkeypatch):
+    """A zombie's files are root's to see, but it has none: its group has all of its numbers."""
+    machine = machine("app=app")
+    machine.run(20, name="app", fds=(0, 1), io=(1000, 50))
+    machine.run(21, name="app", state="Z", pages=0)
+    listdir = os.listdir
+
+    def forbidding(path):
+        if "/21/" in str(path):
+            raise PermissionError(13, "Permission denied")
+        return listdir(path)
+
+    monkeypatch.setattr(os, "listdir", forbidding)
+    found = machine.read("app")
+
+    assert (2.0, 2.0, 1000.0) == (found["processes"], found["open_fds"], found["read_bytes_total"])
+
+
+def test_what_is_known_is_not_read_again(machine, monkeypatch):
+    """Of a process that has settled one file is read when nobody watches it, and no command line ever again."""
+    machine = machine("app=app")
+    machine.run(20, name="app")
+    machine.run(21, name="other")
+    machine.read("app")
+    read = []
+    read_text = _process_table.read_text
+    monkeypatch.setattr(_process_table, "read_text", lambda path: read.append(path) or read_text(path))
+    machine.read("app")
+
+    assert ["20/io", "20/stat", "21/stat"] == sorted(path.partition("/proc/")[2] for path in read)
