@@ -39,6 +39,7 @@ class Child:
         self._patience = patience
         self._process: subprocess.Popen[bytes] | None = None
         self._ended: list[subprocess.Popen[bytes]] = []
+        self._parent = os.getpid()
         self._buffer = b""
         self._question = 0
         self._asked_at: float | None = None
@@ -51,6 +52,7 @@ class Child:
             wait: Seconds that the caller can spare; they are kept whatever the child does.
         """
         deadline = time.monotonic() + wait
+        self._leave_to_parent()
         self._bury()
         if self._process is None:
             self._start()
@@ -61,6 +63,7 @@ class Child:
 
     def begin(self) -> None:
         """Start the child and put the first question, so that a slow start is over before someone waits for it."""
+        self._leave_to_parent()
         if self._process is None:
             self._start()
             self._put_question()
@@ -71,6 +74,7 @@ class Child:
 
     def close(self) -> None:
         """End the child, and wait a moment for it; one that the kernel holds is left behind."""
+        self._leave_to_parent()
         self._drop()
         deadline = time.monotonic() + 1.0
         for process in self._ended:
@@ -83,6 +87,16 @@ class Child:
         return None if self._process is None else self._process.pid
 
     # --- The process --------------------------------------------------------------------------------------------------
+
+    def _leave_to_parent(self) -> None:
+        """After a fork the child is still the parent's: one who asks it here would take the answers meant for there."""
+        if self._parent == os.getpid():
+            return
+        self._parent = os.getpid()
+        process, self._process, self._ended = self._process, None, []
+        for pipe in (process.stdin, process.stdout) if process is not None else ():
+            if pipe is not None:
+                pipe.close()
 
     def _start(self) -> None:
         try:

@@ -121,7 +121,10 @@ def number(value: object, most: float) -> float | None:
 
 
 def text(value: object) -> str:
-    return value[:_TEXT_LIMIT] if isinstance(value, str) else ""
+    if not isinstance(value, str):
+        return ""
+    # A lone surrogate, which JSON can spell, is in no encoding: two labels would become one.
+    return value[:_TEXT_LIMIT].encode("utf-8", "backslashreplace").decode()
 
 
 def _texts(mapping: object, keys: Sequence[str]) -> tuple[str, ...]:

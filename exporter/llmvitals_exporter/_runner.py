@@ -12,7 +12,7 @@ import queue
 import re
 import threading
 import time
-from collections.abc import Container, Sequence
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 
@@ -23,6 +23,7 @@ from llmvitals_exporter._declaration import (
     Settings,
     Source,
 )
+from llmvitals_exporter._family import Reading
 from llmvitals_exporter._samples import Samples, checked
 
 _log = logging.getLogger("llmvitals_exporter")
@@ -48,6 +49,24 @@ class Outcome:
     seconds: float
     samples: Samples
     error: str = ""
+
+
+@dataclass(slots=True, eq=False)
+class _Unopened:
+    """A source that could not be opened at the start; each read tries it again."""
+
+    declaration: Declaration
+    settings: Settings
+    source: Source | None = None
+
+    def read(self) -> Iterable[Reading]:
+        if self.source is None:
+            self.source = self.declaration.open(self.settings)
+        return () if self.source is None else self.source.read()
+
+    def close(self) -> None:
+        if self.source is not None:
+            self.source.close()
 
 
 @dataclass(slots=True, eq=False)
@@ -88,7 +107,11 @@ class Runner:
         self._lock = threading.Lock()
         self._members = []
         for declaration in declarations:
-            source = declaration.open(settings)
+            source: Source | None
+            try:
+                source = declaration.open(settings)
+            except Exception:  # noqa: BLE001 -- whatever it is: the others are served, and the first read tells it
+                source = _Unopened(declaration, settings)
             if source is not None:
                 self._members.append(_Member(declaration, source))
 

@@ -37,5 +37,7 @@ def _check(family: Family, labels: object, value: object) -> None:
     for label in labels:
         if type(label) is not str:
             raise ValueError(f"{family.name} has a label that is not text: {label!r}")
+        if not label.isascii():
+            label.encode()  # UnicodeEncodeError, which is a ValueError, where it holds what no exposition can.
     if type(value) is not float or not math.isfinite(value):
         raise ValueError(f"{family.name}{labels} is not a finite float: {value!r}")
