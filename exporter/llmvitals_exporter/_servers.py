@@ -33,14 +33,15 @@ def servers_option(flag: str, name: str, example: str) -> Option[tuple[Server, .
     """A repeatable option for the base URLs of the servers called *name*."""
 
     def parse(texts: Sequence[str]) -> tuple[Server, ...]:
-        servers = each(lambda text: _parse(text, example))(texts)
+        urls = [url.strip() for text in texts for url in text.split(",") if url.strip()]
+        servers = each(lambda url: _parse(url, example))(urls)
         labels = [server.label for server in servers]
         twice = sorted({label for label in labels if labels.count(label) > 1})
         if twice:
             raise ValueError(f"servers given twice: {', '.join(twice)}")
         return servers
 
-    return Option(flag, "URL", f"ask the {name} server at this base URL (repeatable)", (), parse)
+    return Option(flag, "URL", f"ask the {name} server at this base URL (repeatable, or comma-separated)", (), parse)
 
 
 def _parse(text: str, example: str) -> Server:

@@ -4,7 +4,7 @@ import os
 import shutil
 import subprocess
 
-from llmvitals_stack import health, ports, render
+from llmvitals_stack import health, llm_servers, ports, render
 from llmvitals_stack.settings import Settings
 from llmvitals_stack.terminal import Terminal
 
@@ -46,6 +46,7 @@ def up(settings: Settings, terminal: Terminal) -> None:
     if not running(settings):
         ports.check(settings)
     render.secret_files(settings)
+    render.compose_targets_folder(settings)
     render.alertmanager_file(
         settings,
         remediation_url="http://remediation:9466",
@@ -63,7 +64,7 @@ def up(settings: Settings, terminal: Terminal) -> None:
         "companion": f"{settings.url('COMPANION')}/healthz",
     }
     checks = [health.Check(name, health.answers(url)) for name, url in urls.items()]
-    checks.append(health.Check("all targets scraped", health.targets_up(settings.url("PROMETHEUS"))))
+    checks.append(health.Check("all targets scraped", health.targets_up(settings.url("PROMETHEUS"), ours=True)))
     health.wait(checks, timeout=_HEALTHY_WITHIN, on_healthy=terminal.healthy)
 
 
@@ -94,8 +95,9 @@ def _let_containers_read(settings: Settings) -> None:
     settings.run.chmod(0o700)
     for path in (settings.run / "secrets").iterdir():
         path.chmod(0o444)
-    for path in ((settings.run / "alertmanager"), *(settings.run / "alertmanager").rglob("*")):
-        path.chmod(0o755 if path.is_dir() else 0o444)
+    for folder in (settings.run / "alertmanager", settings.run / "targets"):
+        for path in (folder, *folder.rglob("*")):
+            path.chmod(0o755 if path.is_dir() else 0o444)
 
 
 def _have_images(compose: tuple[str, ...], settings: Settings) -> None:
@@ -128,12 +130,18 @@ def _fails(*arguments: str, cwd: Settings | None = None, timeout: float = 20) ->
     return said[-1][:300]
 
 
+def _environment(settings: Settings) -> dict[str, str]:
+    # Without values there is nothing to name: what only stops containers reads no settings.
+    asked = {key: llm_servers.listed(settings.values.get(key, "")) for key in llm_servers.ASKED}
+    return {key: ",".join(map(llm_servers.for_containers, urls)) for key, urls in asked.items() if urls}
+
+
 def _run(*arguments: str, cwd: Settings | None = None, timeout: float = 20) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         arguments,
         cwd=cwd.root if cwd else None,
-        # `.env` gives the ports; the policy's path, relative to the root, is theirs to mount.
-        env={**os.environ, **({"LLMVITALS_UID": str(os.getuid())} if cwd else {})},
+        # `.env` gives the rest; what is given here goes before it.
+        env={**os.environ, **(_environment(cwd) if cwd else {})},
         capture_output=True,
         text=True,
         timeout=timeout,

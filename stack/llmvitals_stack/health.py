@@ -34,14 +34,24 @@ def answers(url: str) -> Callable[[], str | None]:
     return ask
 
 
-def targets_up(prometheus_url: str) -> Callable[[], str | None]:
-    """Ask whether Prometheus has targets, and all of them are up."""
+_OTHERS = frozenset({"llm-servers"})
+"""Scrape jobs for what we do not start."""
+
+
+def targets_up(prometheus_url: str, *, ours: bool = False) -> Callable[[], str | None]:
+    """Ask whether Prometheus has targets, and all of them are up.
+
+    Args:
+        ours: Ask of what the stack starts only, not of LLM servers that `.env` names.
+    """
 
     def ask() -> str | None:
         try:
             active = _get(f"{prometheus_url}/api/v1/targets?state=active").json()["data"]["activeTargets"]
         except (requests.RequestException, ValueError, KeyError) as error:
             return f"Prometheus does not say which targets it has ({type(error).__name__})"
+        if ours:
+            active = [target for target in active if target["scrapePool"] not in _OTHERS]
         down = [f"{target['scrapePool']} {target['scrapeUrl']}" for target in active if target["health"] != "up"]
         if down:
             return f"not scraped yet: {', '.join(down)}"

@@ -78,7 +78,7 @@ def _reload(settings: Settings) -> None:
 
 def _wait(settings: Settings, wanted: tuple[Program, ...], keeper: Supervisor, terminal: Terminal) -> None:
     checks = [health.Check(program.name, health.answers(program.health)) for program in wanted if program.health]
-    checks.append(health.Check("all targets scraped", health.targets_up(settings.url("PROMETHEUS"))))
+    checks.append(health.Check("all targets scraped", health.targets_up(settings.url("PROMETHEUS"), ours=True)))
     try:
         health.wait(checks, timeout=_HEALTHY_WITHIN, on_healthy=terminal.healthy, states=keeper.states)
     except health.UnhealthyError:

@@ -8,7 +8,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from llmvitals_stack.settings import Settings
+from llmvitals_stack import llm_servers
+from llmvitals_stack.settings import EXPORTER, Settings
+
+KOBOLDCPP = "LLMVITALS_EXPORTER_KOBOLDCPP"
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,10 +113,18 @@ def _exporter(settings: Settings) -> Program:
             "--watch=companion=-m companion serve",
             "--watch=remediation=-m llmvitals_remediation",
             "--watch=prometheus=prometheus .*--storage.tsdb",
-            f"--koboldcpp=http://127.0.0.1:{settings.port('FAULTY_LLM')}",
         ),
         health=f"{settings.url('EXPORTER')}/-/healthy",
+        environment=_exporter_environment(settings),
     )
+
+
+def _exporter_environment(settings: Settings) -> dict[str, str]:
+    """What `.env` says to the exporter, and the demo's own server with it: a flag would go before the variable."""
+    said = {key: settings[key] for key in EXPORTER}
+    demo = f"http://127.0.0.1:{settings.port('FAULTY_LLM')}"
+    said[KOBOLDCPP] = ",".join([demo, *llm_servers.listed(said[KOBOLDCPP])])
+    return {key: value for key, value in said.items() if value}
 
 
 def _remediation(settings: Settings) -> Program:

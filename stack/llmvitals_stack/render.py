@@ -6,8 +6,10 @@ from pathlib import Path
 
 import yaml
 
-from llmvitals_stack import alertmanager
+from llmvitals_stack import alertmanager, llm_servers
 from llmvitals_stack.settings import Settings, SettingsError, write_private
+
+_HEADER = "# Made by `make up` from .env: change that.\n"
 
 
 def secret_files(settings: Settings) -> None:
@@ -47,7 +49,20 @@ def prometheus_folder(settings: Settings) -> None:
         files[path.relative_to(source)] = path.read_text(encoding="utf-8")
     for job, targets in _targets(settings).items():
         files[Path("targets", job, "native.yml")] = yaml.safe_dump(targets, sort_keys=False)
+    files[Path("targets", "env", "llm-servers.yml")] = _llm_servers(settings)
     _mirror(settings.run / "prometheus", files)
+
+
+def compose_targets_folder(settings: Settings) -> Path:
+    """The folder of targets that `.env` names, as containers reach them."""
+    folder = settings.run / "targets"
+    _mirror(folder, {Path("llm-servers.yml"): _llm_servers(settings, from_container=True)})
+    return folder
+
+
+def _llm_servers(settings: Settings, *, from_container: bool = False) -> str:
+    groups = llm_servers.target_groups(settings.values, from_container=from_container)
+    return _HEADER + yaml.safe_dump(groups, sort_keys=False)
 
 
 def _mirror(folder: Path, files: Mapping[Path, str]) -> None:
@@ -73,7 +88,7 @@ def _targets(settings: Settings) -> dict[str, list[dict[str, object]]]:
         "remediation": [group("REMEDIATION")],
         "prometheus": [group("PROMETHEUS")],
         "alertmanager": [group("ALERTMANAGER")],
-        # None of its own; without the folder, Prometheus would complain of it for ever.
+        # None of its own; without the folder, Prometheus would complain of it for ever. Yours are in targets/env.
         "llm-servers": [],
     }
 

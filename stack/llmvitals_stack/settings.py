@@ -6,6 +6,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from llmvitals_stack import llm_servers
+
 PORTS: Mapping[str, str] = {
     "LLMVITALS_GRAFANA_PORT": "dashboards",
     "LLMVITALS_PROMETHEUS_PORT": "prometheus",
@@ -27,6 +29,16 @@ SECRETS = (
     "LLMVITALS_GRAFANA_ADMIN_PASSWORD",
 )
 MODES = ("auto", "compose", "native")
+CHOICES: Mapping[str, tuple[str, ...]] = {
+    "LLMVITALS_MODE": MODES,
+    "LLMVITALS_EXPORTER_NVIDIA": ("auto", "on", "off", "demo"),
+    "LLMVITALS_EXPORTER_AMD": ("auto", "on", "off"),
+}
+"""Settings that are one of a few words."""
+
+EXPORTER = ("LLMVITALS_EXPORTER_NVIDIA", "LLMVITALS_EXPORTER_AMD", *llm_servers.ASKED)
+"""What the exporter reads from its environment itself."""
+
 _SHORTEST_SECRET = 16
 
 
@@ -162,8 +174,10 @@ def _check(values: Mapping[str, str], lines: Mapping[str, int], root: Path) -> I
             yield f"{at(key)} is {text!r}; a port is a whole number from 1 to 65535"
         elif (other := taken.setdefault(int(text), key)) != key:
             yield f"{at(key)} is {text}, and so is {other}; each needs its own port"
-    if values.get("LLMVITALS_MODE") not in MODES:
-        yield f"{at('LLMVITALS_MODE')} is {values.get('LLMVITALS_MODE')!r}; one of {', '.join(MODES)}"
+    for key, words in CHOICES.items():
+        if values.get(key) not in words:
+            yield f"{at(key)} is {values.get(key)!r}; one of {', '.join(words)}"
+    yield from llm_servers.mistakes(values, at)
     if not (root / values.get("LLMVITALS_POLICY", "")).is_file():
         yield f"{at('LLMVITALS_POLICY')} names {values.get('LLMVITALS_POLICY')!r}, and there is no such file"
     for key in SECRETS:

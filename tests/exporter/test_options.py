@@ -41,6 +41,13 @@ def test_everything_given():
     assert "off" == plan.settings[NVIDIA]
 
 
+def test_servers():
+    """Servers stand in one text with commas between, or in several."""
+    plan = parse(["--koboldcpp", "http://a:1, http://b:2,", "--koboldcpp", "http://c:3"])
+
+    assert ["a:1", "b:2", "c:3"] == [server.label for server in plan.settings[KOBOLDCPP]]
+
+
 def test_without():
     """A collector can be left out by name."""
     names = [collector.name for collector in parse(["--without", "cpu, disk"]).collectors]

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from llmvitals_stack import render
+from llmvitals_stack import compose, render
+from llmvitals_stack.programs import Tools, programs
 from llmvitals_stack.settings import SettingsError, ensure, load
 
 ROOT = Path(__file__).parents[2]
@@ -37,6 +38,60 @@ def test_every_scrape_job_finds_a_folder_with_targets(settings):
         for pattern in discovery["files"]
     ]
     assert [] == [pattern for pattern in patterns if not list(folder.glob(pattern))]
+
+
+def named(settings, **values):
+    """The settings with these LLM servers."""
+    keys = {f"LLMVITALS_{name}": value for name, value in values.items()}
+    return type(settings)(settings.root, {**settings.values, **keys})
+
+
+def test_no_llm_server_is_scraped_until_one_is_named(settings):
+    """As it comes, the file of LLM servers is there and empty."""
+    render.prometheus_folder(settings)
+
+    assert [] == yaml.safe_load((settings.run / "prometheus" / "targets" / "env" / "llm-servers.yml").read_text())
+
+
+def test_llm_servers_are_scraped_by_their_engines_name(settings):
+    """Each engine's servers are a group with its job; a container finds this machine's under another name."""
+    settings = named(settings, VLLM_TARGETS="127.0.0.1:8000, gpu-box:8000", TGI_TARGETS="[::1]:3000,localhost:3001")
+    render.prometheus_folder(settings)
+    native = yaml.safe_load((settings.run / "prometheus" / "targets" / "env" / "llm-servers.yml").read_text())
+    contained = yaml.safe_load((render.compose_targets_folder(settings) / "llm-servers.yml").read_text())
+
+    assert [
+        {"targets": ["127.0.0.1:8000", "gpu-box:8000"], "labels": {"job": "vllm"}},
+        {"targets": ["[::1]:3000", "localhost:3001"], "labels": {"job": "tgi"}},
+    ] == native
+    assert [
+        ["host.docker.internal:8000", "gpu-box:8000"],
+        ["host.docker.internal:3000", "host.docker.internal:3001"],
+    ] == [group["targets"] for group in contained]
+
+
+def test_the_exporter_is_told_what_env_says(settings):
+    """Natively its variables have it, the demo's server first; in containers, Compose's own interpolation."""
+    settings = named(settings, EXPORTER_NVIDIA="demo", EXPORTER_KOBOLDCPP="http://gpu-box:5001")
+    tools = Tools(prometheus=Path("prometheus"), alertmanager=Path("alertmanager"))
+    exporter = next(program for program in programs(settings, tools) if program.name == "exporter")
+    demo = f"http://127.0.0.1:{settings.port('FAULTY_LLM')}"
+
+    assert {
+        "LLMVITALS_EXPORTER_NVIDIA": "demo",
+        "LLMVITALS_EXPORTER_AMD": "auto",
+        "LLMVITALS_EXPORTER_KOBOLDCPP": f"{demo},http://gpu-box:5001",
+    } == exporter.environment
+    assert not [argument for argument in exporter.command if "koboldcpp" in argument or "nvidia" in argument]
+
+
+def test_compose_is_given_addresses_that_containers_reach(settings):
+    """What names this machine's loopback in `.env` names this machine in a container; all else stays as it is."""
+    settings = named(settings, EXPORTER_OLLAMA="http://localhost:11434,http://gpu-box:1/127.0.0.1")
+
+    assert {"LLMVITALS_EXPORTER_OLLAMA": "http://host.docker.internal:11434,http://gpu-box:1/127.0.0.1"} == (
+        compose._environment(settings)
+    )
 
 
 def test_the_second_time_touches_nothing(settings):

@@ -87,6 +87,51 @@ def test_all_mistakes_are_told_at_once(root):
     assert 5 == len(told)
 
 
+@pytest.mark.parametrize(
+    ("key", "value", "part"),
+    [
+        ("LLMVITALS_VLLM_TARGETS", "http://127.0.0.1:8000/metrics", "give addresses like 127.0.0.1:8000"),
+        ("LLMVITALS_SGLANG_TARGETS", "gpu-box", "'gpu-box'"),
+        ("LLMVITALS_LLAMACPP_TARGETS", "gpu-box:0", "'gpu-box:0'"),
+        ("LLMVITALS_TGI_TARGETS", "a:1, b:65536", "'b:65536'"),
+        ("LLMVITALS_VLLM_TARGETS", "a:1,b:2,a:1", "a:1 again; LLMVITALS_VLLM_TARGETS has it already"),
+        ("LLMVITALS_EXPORTER_OLLAMA", "127.0.0.1:11434", "give addresses like http://127.0.0.1:11434"),
+        ("LLMVITALS_EXPORTER_LMSTUDIO", 'http://h"x', "'http://h\"x'"),
+        ("LLMVITALS_EXPORTER_NVIDIA", "maybe", "one of auto, on, off, demo"),
+        ("LLMVITALS_EXPORTER_AMD", "demo", "one of auto, on, off"),
+    ],
+)
+def test_a_server_or_a_mode_that_is_none_is_told(root, key, value, part):
+    """What cannot be an LLM server's address, or is no mode of the exporter's, is named with its line."""
+    ensure(root)
+    change(root, key, value)
+
+    (told,) = mistakes(root)
+    assert told.startswith("line ")
+    assert key in told
+    assert part in told
+
+
+def test_a_password_in_an_address_is_not_repeated(root):
+    """An address with a user is refused, without what stands before the host."""
+    ensure(root)
+    change(root, "LLMVITALS_EXPORTER_KOBOLDCPP", "http://me:hunter2@gpu-box:5001")
+
+    (told,) = mistakes(root)
+    assert "hunter2" not in told
+    assert "gpu-box:5001" in told
+
+
+def test_one_server_of_two_kinds_is_told(root):
+    """An address can be one engine's only."""
+    ensure(root)
+    change(root, "LLMVITALS_VLLM_TARGETS", "[::1]:8000, gpu-box:8000")
+    change(root, "LLMVITALS_TGI_TARGETS", "gpu-box:8000")
+
+    (told,) = mistakes(root)
+    assert "LLMVITALS_VLLM_TARGETS has it already" in told
+
+
 def test_a_line_without_equals_is_told_without_being_quoted(root):
     """A line that may be half of a secret does not reach the terminal."""
     ensure(root)
