@@ -218,6 +218,43 @@ def test_loops_of_many_threads_beside_a_running_one(vitals):
     assert 0 == vitals.value("llmvitals_calls_in_flight") == vitals.value("llmvitals_operations_in_flight")
 
 
+def test_another_kind_of_loop_makes_no_difference(vitals):
+    """uvloop: streams that end, are cancelled and are dropped, and the loop's lag."""
+    uvloop = pytest.importorskip("uvloop")
+
+    async def chunks():
+        yield "a"
+        await asyncio.sleep(3600)
+
+    async def ended():
+        async for _ in vitals.call(provider="local", model="talker").stream(chunks()):
+            continue
+
+    async def until(happened):
+        async with asyncio.timeout(10):
+            while not happened():  # noqa: ASYNC110 -- what is waited for is a number
+                await asyncio.sleep(0.001)
+
+    async def main():
+        watch = vitals.watch_loop("uv")
+        waiting = [asyncio.create_task(ended()) for _ in range(20)]
+        await until(lambda: vitals.value("llmvitals_calls_in_flight") == 20)
+        for task in waiting:
+            task.cancel()
+        assert all(await asyncio.gather(*waiting, return_exceptions=True))
+        stream = vitals.call(provider="local", model="talker").stream(chunks())
+        await anext(stream)
+        del stream
+        await until(lambda: vitals.value("llmvitals_stream_ends_total", reason="abandoned"))
+        await until(lambda: vitals.value("llmvitals_asyncio_loop_lag_seconds_count", loop="uv"))
+        watch.stop()
+
+    uvloop.run(main())
+
+    assert 21 == vitals.value(DURATIONS)
+    assert 0 == vitals.value("llmvitals_calls_in_flight")
+
+
 # --- The end of the interpreter -----------------------------------------------------------------------------------
 
 START = """
