@@ -6,11 +6,14 @@ A line of theirs ends with a newline and with nothing else: devices and mount po
 
 import os
 import re
+import sys
 
 from llmvitals_exporter._declaration import Option, once
 
 
 def _directory(text: str) -> str:
+    if sys.platform != "linux":
+        raise ValueError("is for Linux only: here the system is asked, and no files are read")
     if not os.path.isdir(text):  # noqa: PTH112 -- the collectors join strings: a scrape opens many files
         raise ValueError(f"{text!r} is not a directory")
     return text.rstrip("/") or "/"

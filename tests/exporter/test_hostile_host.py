@@ -7,7 +7,9 @@ import subprocess
 import sys
 from types import SimpleNamespace
 
+import hypothesis
 import pytest
+from hypothesis import strategies
 from prometheus_client.parser import text_string_to_metric_families
 from tests import servers
 from tests.exporter.reading import LINUX, settings, values
@@ -70,6 +72,20 @@ def test_mount_points(machine, name):
     sizes = exposed(machine)["node_filesystem_size_bytes"].samples
 
     assert [f"/{served}", "/"] == [sample.labels["mountpoint"] for sample in sizes]
+
+
+#: What the kernel writes as a number in a list of mounts (mangle, in fs/proc_namespace.c).
+MANGLED = {ord(sign): rb"\%03o" % ord(sign) for sign in " \t\n\\#"}
+
+
+@hypothesis.given(name=strategies.binary(min_size=1, max_size=40).filter(lambda name: b"\0" not in name))
+def test_any_mount_point(name):
+    """Any bytes that a path may have are found again, for the system to be asked and for the label to be read."""
+    mangled = b"".join(MANGLED.get(byte, bytes([byte])) for byte in name)
+    (mount,) = filesystem.mounts(os.fsdecode(b"/dev/vda /%s ext4 rw 0 0\n" % mangled))
+
+    assert b"/" + name == os.fsencode(mount.mountpoint)
+    assert (b"/" + name).decode("utf-8", "backslashreplace") == mount.labels[2]
 
 
 def test_two_mounts_that_read_alike(machine):

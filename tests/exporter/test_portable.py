@@ -15,6 +15,7 @@ from tests.exporter.reading import series, until, values
 
 from llmvitals_exporter import _portable
 from llmvitals_exporter._declaration import NothingToCollect, Settings
+from llmvitals_exporter._places import PROCFS
 from llmvitals_exporter.collectors import (
     COLLECTORS,
     cgroup,
@@ -287,6 +288,13 @@ platform, *arguments = sys.argv[1:]
 sys.platform = platform
 sys.exit(main(arguments))
 """
+
+
+def test_places_of_linux(monkeypatch, tmp_path):
+    """A place that would not be looked at is refused, not ignored."""
+    monkeypatch.setattr(sys, "platform", "darwin")
+    with pytest.raises(ValueError, match="is for Linux only"):
+        PROCFS.parse([str(tmp_path)])
 
 
 @linux
