@@ -19,12 +19,13 @@ def run(*arguments):
 
 
 @contextmanager
-def serving(*arguments):
-    """The running program and its address."""
-    with subprocess.Popen([*PROGRAM, "--port", "0", *arguments], stderr=subprocess.PIPE, text=True) as process:
+def serving(*arguments, program=PROGRAM, **options):
+    """The running program and its address; *options* are Popen's."""
+    command = [*program, "--port", "0", *arguments]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, **options) as process:
         try:
             line = process.stderr.readline()
-            yield process, re.search(r"http://127\.0\.0\.1:\d+", line)[0]
+            yield process, re.search(r"https?://127\.0\.0\.1:\d+", line)[0]
         finally:
             process.kill()
 
