@@ -112,7 +112,7 @@ class Group:
 
     def members(self) -> list[Member]:
         """Return all workers, this one included, by slot. Only under the lock are the dead surely dead."""
-        return members(self.path, self.name)
+        return members(self.path, self.name if self._held >= 0 else "")
 
     def open_cells(self) -> int:
         """Return a descriptor of this worker's own file."""
@@ -140,14 +140,17 @@ class Group:
             os.close(self._held)
             self._held = -1
 
-    def leave(self) -> None:
-        """Let go; and when that leaves nobody and nobody is to come, take the directory away."""
+    def leave(self, fold: Callable[[list[str]], None]) -> None:
+        """Let go. When that leaves nobody, take the directory away; or, when more workers may come, *fold* the dead."""
         try:
             with locked(self.path.parent / "lock"):
                 self.let_go()
                 with self.lock():
+                    left = self.members()
                     if _is_over(self.path, but=os.getpid()):
                         remove(self.path)
+                    elif not any(member.alive for member in left):
+                        fold([member.name for member in left])
         except FileNotFoundError:  # It is away.
             return
         finally:

@@ -18,6 +18,7 @@ from llmvitals.workers._cells import CellFile
 from llmvitals.workers._group import Group
 from llmvitals.workers._kin import Process
 from llmvitals.workers._peers import Peers
+from llmvitals.workers._retained import Retained
 from llmvitals.workers._view import View
 
 log = logging.getLogger("llmvitals")
@@ -184,7 +185,7 @@ class Workers:
         self._listener = None
         self._let_go()
         with recorder.guard("workers"):
-            self._group.leave()
+            self._group.leave(Retained(self._group.path, recorder.fault).fold)
 
     def _let_go(self) -> None:
         if self._leads >= 0:

@@ -14,6 +14,10 @@ from llmvitals.workers._group import NoGroupError
 NAME = "0" * 20 + ".00000000"
 
 
+def _nobody(names):
+    raise AssertionError(f"{names} are folded into a group that is over")
+
+
 def errors(registry):
     return registry.get_sample_value("llmvitals_instrumentation_errors_total", {"component": "workers"})
 
@@ -148,7 +152,7 @@ def test_slots_are_used_again(groups):
         if member.name == name.name
     ]
     for member in (first, third, fourth):
-        member.leave()
+        member.leave(_nobody)
     assert ["lock"] == [path.name for path in groups.iterdir()]
 
 
@@ -157,8 +161,8 @@ def test_strangers_are_not_kin(groups):
     one, two = _group.join("1" * 20, ["a"], []), _group.join("1" * 20, ["b"], [])
 
     assert one.path != two.path
-    one.leave()
-    two.leave()
+    one.leave(_nobody)
+    two.leave(_nobody)
 
 
 def test_what_the_kernel_says_of_processes():

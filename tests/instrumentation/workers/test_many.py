@@ -14,7 +14,7 @@ from tests.instrumentation.workers.services import CALLS, gunicorn
 
 WORKERS = 64
 # An orderly end costs an interpreter three times what being killed does, and much more than we do.
-KILLED, ORDERLY = 900, 100
+KILLED, ORDERLY = 950, 50
 
 
 @pytest.fixture(name="in_memory")
