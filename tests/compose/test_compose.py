@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from llmvitals_stack.settings import EXPORTER
+
 ROOT = Path(__file__).parents[2]
 COMPOSE = yaml.safe_load((ROOT / "docker-compose.yml").read_text(encoding="utf-8"))
 SERVICES = COMPOSE["services"]
@@ -204,6 +206,28 @@ def test_commands_are_accepted(name):
     for argument in arguments:
         if argument.startswith("--"):
             assert argument.partition("=")[0] in help_, argument
+
+
+@pytest.mark.parametrize("mode", ["", "demo"])
+def test_the_exporter_takes_what_env_says(mode):
+    """What `.env` says to the exporter are settings that it knows, and what says nothing is as if it were not there."""
+    given = SERVICES["exporter"]["environment"]
+    said = {"LLMVITALS_EXPORTER_NVIDIA": mode}
+    resolved = {
+        key: re.sub(r"\$\{(\w+):-\}", lambda match: said.get(match[1], ""), text) for key, text in given.items()
+    }
+    result = subprocess.run(
+        [sys.executable, "-m", "llmvitals_exporter", "--list"],
+        env={**resolved, "PATH": "/usr/bin:/bin"},
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+
+    assert set(EXPORTER) == given.keys()
+    assert (0, "") == (result.returncode, result.stderr)
+    assert mode == resolved["LLMVITALS_EXPORTER_NVIDIA"]
 
 
 def test_supervisor_is_shared_by_a_socket_only():
