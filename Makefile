@@ -10,13 +10,14 @@ STACK := $(BIN)/python -m llmvitals_stack
 # As a module: the script that pip installs for itself cannot be run below every path.
 PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
 OLDEST := build/oldest
+LITELLM := build/litellm
 
-.PHONY: help up down status logs doctor chaos test test-oldest lint format generate bench lock clean packages
+.PHONY: help up down status logs doctor chaos test test-oldest test-litellm lint format generate bench lock clean packages
 
 help: ## Show this help
 	@echo "llmvitals: vital signs for LLM applications, and hands that act on them."
 	@echo
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo
 	@echo "  make chaos SCENARIO=slow-llm|provider-down|users-pile-up|memory-growth|crash [RUNS=10]"
 	@echo "  make logs PROGRAM=companion"
@@ -48,7 +49,7 @@ test: $(VENV)/.dev packages ## Check everything; installs what it needs
 	@$(BIN)/mypy
 	@$(BIN)/mypy tests/typing/application.py
 	@$(AT_ONCE)
-	@$(MAKE) --no-print-directory test-oldest
+	@$(MAKE) --no-print-directory test-oldest test-litellm
 
 # The five loops mostly wait, four minutes of them: the other tests run meanwhile, on the second core.
 AT_ONCE = mkdir -p build; \
@@ -57,11 +58,16 @@ AT_ONCE = mkdir -p build; \
 	$(BIN)/python -m pytest --ignore tests/stack/test_up.py; rest=$$?; \
 	wait $$up; up=$$?; cat build/test-up.log; exit $$((rest ? rest : up))
 
-# Of the packages of this project's own, the integrations' tests import the library only. litellm's make their own place.
+# Of the packages of this project's own, the integrations' tests import the library only.
 test-oldest: $(OLDEST)/.made ## Check the integrations with the oldest libraries that they support
 	@PYTHONPATH=instrumentation $(OLDEST)/bin/python -m pytest -p no:cacheprovider \
-		--ignore tests/instrumentation/integrations/test_litellm.py tests/instrumentation/integrations \
-		tests/instrumentation/test_openai.py tests/instrumentation/test_retries.py tests/instrumentation/test_caches.py
+		tests/instrumentation/integrations tests/instrumentation/test_openai.py \
+		tests/instrumentation/test_retries.py tests/instrumentation/test_caches.py
+
+# litellm has warnings of its own, and would fetch a table of prices.
+test-litellm: $(LITELLM)/.made ## Check the integration with litellm, which needs packages of its own
+	@PYTHONPATH=.:instrumentation:examples LITELLM_LOCAL_MODEL_COST_MAP=True $(LITELLM)/bin/python -m pytest \
+		-p no:cacheprovider -o filterwarnings=default tests/instrumentation/integrations/litellm_suite.py
 
 lint: $(VENV)/.dev ## ruff, mypy
 	$(BIN)/ruff check .
@@ -90,6 +96,7 @@ lock: $(VENV)/.dev ## Lock the dependencies anew (constraints*.txt)
 	printf 'hatchling\neditables\n' | $(UV_COMPILE) - --all-extras --group integrations --constraints constraints.txt \
 		--output-file constraints-dev.txt
 	$(UV_COMPILE) --group oldest --resolution lowest-direct --output-file constraints-oldest.txt
+	$(UV_COMPILE) --group litellm --output-file constraints-litellm.txt
 	$(BIN)/python docs/versions.py
 
 clean: ## Remove the environment and all state (asks nothing; stop the stack first)
@@ -121,10 +128,15 @@ $(VENV)/.dev: $(BIN)/python constraints-dev.txt pyproject.toml
 
 $(OLDEST)/.made: constraints-oldest.txt | $(VENV)/.dev
 	@echo "Installing the oldest libraries that the integrations support (about half a minute) ..."
-	@$(BIN)/python -m venv --clear --without-pip $(OLDEST)
-	@$(PIP) --python $(OLDEST)/bin/python install --quiet --require-hashes -r constraints-oldest.txt \
-		|| { $(NO_PACKAGES); exit 1; }
-	@touch $@
+	@$(call environment,$(OLDEST),$<)
+
+$(LITELLM)/.made: constraints-litellm.txt | $(VENV)/.dev
+	@echo "Installing litellm and what it needs (about half a minute) ..."
+	@$(call environment,$(LITELLM),$<)
+
+# Makes the environment $(1) from the constraints $(2).
+environment = $(BIN)/python -m venv --clear --without-pip $(1) \
+	&& $(PIP) --python $(1)/bin/python install --quiet --require-hashes -r $(2) || { $(NO_PACKAGES); exit 1; }; touch $(1)/.made
 
 # The real servers of the end-to-end tests.
 packages:

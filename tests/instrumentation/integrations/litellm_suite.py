@@ -1,4 +1,4 @@
-"""litellm, which needs an openai SDK older than ours: `test_litellm.py` runs these in an environment of their own."""
+"""litellm, which needs an openai SDK older than ours: `make test-litellm` runs these in an environment of their own."""
 
 import asyncio
 import inspect
