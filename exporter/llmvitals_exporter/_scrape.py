@@ -23,6 +23,12 @@ SUCCESS = Family(
 DURATION = Family(
     "llmvitals_scrape_collector_duration_seconds", "gauge", "Seconds that the collector took.", ("collector",)
 )
+TIMEOUT = Family(
+    "llmvitals_scrape_collector_timeout",
+    "gauge",
+    "1 when the collector was not ready in time, or has not come back from an earlier scrape.",
+    ("collector",),
+)
 
 
 class Scrape:
@@ -86,6 +92,7 @@ class View(Collector):
         told = [outcome for outcome in outcomes if outcome.state is not State.ABSENT]
         yield _metric(SUCCESS, {(outcome.collector,): float(outcome.state is State.OK) for outcome in told})
         yield _metric(DURATION, {(outcome.collector,): outcome.seconds for outcome in told})
+        yield _metric(TIMEOUT, {(outcome.collector,): float(outcome.state is State.STUCK) for outcome in told})
 
 
 def _together(outcomes: Iterable[Outcome]) -> Samples:

@@ -1,7 +1,7 @@
 """Every metric family that the exporter can emit."""
 
 from llmvitals_exporter._family import Family
-from llmvitals_exporter._scrape import DURATION, SUCCESS
+from llmvitals_exporter._scrape import DURATION, SUCCESS, TIMEOUT
 from llmvitals_exporter.collectors import COLLECTORS
 
 BUILD_INFO = Family("llmvitals_exporter_build_info", "gauge", "The exporter's version.", ("version",))
@@ -20,6 +20,7 @@ FAMILIES: tuple[Family, ...] = (
     *dict.fromkeys(family for collector in COLLECTORS for family in collector.families),
     SUCCESS,
     DURATION,
+    TIMEOUT,
     BUILD_INFO,
     # The exporter's own process, by prometheus_client.
     *_PROCESS,

@@ -1,9 +1,12 @@
 """The driver as this process sees it: what a question to it can come to."""
 
+import logging
 from collections.abc import Callable
 from typing import Any, Protocol
 
 from llmvitals_exporter._answering import DriverFailedError
+
+_log = logging.getLogger("llmvitals_exporter")
 
 
 class Nvml(Protocol):
@@ -16,6 +19,7 @@ class Nvml(Protocol):
     def nvmlDeviceGetCount(self) -> int: ...  # noqa: N802 -- NVIDIA's name
 
 
+NO_PERMISSION = 4
 DRIVER_NOT_LOADED, LIBRARY_NOT_FOUND, TIMEOUT, UNKNOWN = 9, 12, 10, 999
 #: At start these say that there is nothing here.
 ABSENT = frozenset({DRIVER_NOT_LOADED, LIBRARY_NOT_FOUND})
@@ -44,7 +48,14 @@ def ask(nvml: Nvml, function: str, *arguments: Any) -> Any:
         code = code_of(error)
         if code in LIFECYCLE:
             raise DriverFailedError(code, f"{function}: {error}") from error
+        if code == NO_PERMISSION and function not in _forbidden:
+            _forbidden.add(function)
+            _log.warning("NVML does not let this user ask %s: what it would tell is absent", function)
         return None
+
+
+#: Told once in this process, which is one driver's.
+_forbidden: set[str] = set()
 
 
 def number(value: object) -> int | None:
