@@ -71,7 +71,7 @@ class _Walk:
         series = self._known[node.name]
         for matcher in node.matchers.matchers:
             self._matcher(node.name, matcher, series)
-        if series.counter and not OVER_COUNTERS & set(within) and "unless" not in within:
+        if series.counter and not (OVER_COUNTERS | {"unless", "and"}) & set(within):
             self._wrong(f"{node.name} is a counter: read its rate or increase")
         if series.counter and OVER_GAUGES & set(within):
             self._wrong(f"{node.name} is a counter inside a function for gauges")
@@ -118,8 +118,10 @@ class _Walk:
 
     def _binary(self, node, within):
         operator = str(node.op)
+        # What stands on the right of `and`, and around `unless`, only has to be there.
         inside = (*within, operator) if operator in SETS else within
-        left, right = self.labels(node.lhs, within=inside), self.labels(node.rhs, within=inside)
+        left = self.labels(node.lhs, within=inside if operator == "unless" else within)
+        right = self.labels(node.rhs, within=inside)
         self._reading.compares |= operator in COMPARISONS
         if operator == "/" and not self._guarded(node.rhs):
             self._wrong("a denominator that may be zero: filter it with > 0")

@@ -32,12 +32,21 @@ def name_of(rule):
 def known():
     """All series that a rule may read: what is emitted, and what other rules record from it."""
     found = emitted()
-    for _, rule in sorted(RULES, key=lambda item: item[1].get("record", "").endswith(("p50", "p95", "p99"))):
-        if "record" in rule:
-            labels = read(rule["expr"], found).labels | set(rule.get("labels", {}))
-            earlier = found[rule["record"]].labels if rule["record"] in found else frozenset()
-            found[rule["record"]] = Series(counter=False, labels=earlier | labels)
+    recorded = {rule["record"] for _, rule in RULES if "record" in rule}
+    waiting = [rule for _, rule in RULES if "record" in rule]
+    while waiting:
+        # A rule after all those whose series it reads, itself aside: its own zero, or the same name of another source.
+        rule = next(rule for rule in waiting if not _needed(rule) & {other["record"] for other in waiting})
+        waiting.remove(rule)
+        labels = read(rule["expr"], found).labels | set(rule.get("labels", {}))
+        earlier = found[rule["record"]].labels if rule["record"] in found else frozenset()
+        found[rule["record"]] = Series(counter=False, labels=earlier | labels)
+    assert recorded <= set(found)
     return found
+
+
+def _needed(rule):
+    return read(rule["expr"], {}).metrics - {rule["record"]}
 
 
 @pytest.mark.parametrize("rule", [rule for _, rule in RULES], ids=name_of)
