@@ -79,7 +79,8 @@ format: $(VENV)/.dev ## Format the Python sources
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-generate: $(VENV)/.dev ## Write what is generated: dashboards, docs/metrics.md
+generate: $(VENV)/.dev ## Write what is generated: rules, dashboards, docs/metrics.md
+	$(BIN)/python -m prometheus.builder
 	$(BIN)/python -m grafana.builder
 	$(BIN)/python docs/metrics.py
 
