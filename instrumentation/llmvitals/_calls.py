@@ -11,10 +11,10 @@ from types import TracebackType
 from typing import Any, ParamSpec, Self, TypeVar, cast
 
 from llmvitals import catalogue
+from llmvitals._outcomes import outcome
 from llmvitals._recording import Recorder, error_type, observe_counted
-from llmvitals._replies import count, details, field
+from llmvitals._replies import Details, details, field, tokens
 from llmvitals._streams import relay_async, watch_stream
-from llmvitals._together import observe_three
 from llmvitals._traces import OPENTELEMETRY, current_trace, exemplify
 from llmvitals._watch import Watch, end_reason
 
@@ -58,6 +58,7 @@ class Call:
         "_token",
         "_trace",
         "_watch",
+        "is_answered",
         "model",
         "operation",
         "provider",
@@ -65,10 +66,9 @@ class Call:
         "server_port",
     )
 
-    def __init__(
+    def __init__(  # noqa: PLR0917 -- keywords cost as much as the rest of it: integrations give none
         self,
         recorder: Recorder,
-        *,
         provider: str,
         model: str,
         operation: str = "chat",
@@ -84,7 +84,10 @@ class Call:
         self._response_model = ""
         self._input_tokens: int | None = None
         self._output_tokens: int | None = None
-        self._details: dict[str, int] | None = None
+        self._details: Details | None = None
+        self.is_answered = False
+        """Whether there is an attempt, answered by the server, that counts together with the call's end."""
+
         self._started = 0.0
         self._trace: Any = None
         # Holds one item from start to end; who pops it, ends the call. Popping is atomic, so there is one such.
@@ -108,11 +111,13 @@ class Call:
             self._recorder.drain()
             self._response_model, self._input_tokens, self._output_tokens, self._details = "", None, None, None
             self._watch = self._dropped = None
+            self.is_answered = False
         self._trace = current_trace() if OPENTELEMETRY in modules else None
         self._started = perf_counter()
         self._open.append(None)
-        self._in_flight = self._recorder.child(catalogue.CALLS_IN_FLIGHT, self.operation, self.provider, self.model)
-        self._in_flight.inc()
+        in_flight = self._recorder.child(catalogue.CALLS_IN_FLIGHT, self.operation, self.provider, self.model)
+        in_flight.inc()
+        self._in_flight = in_flight
         return self
 
     def finish(self, error: BaseException | None = None) -> None:
@@ -126,6 +131,13 @@ class Call:
             self.end(perf_counter(), error, "abandoned" if error is None else None, self._dropped)
         else:
             self.end(perf_counter(), error, None, None)
+
+    def leave(self) -> None:
+        """End the call unless a stream of it is alive, which will."""
+        if self._watch is None:
+            self.end(perf_counter(), None, None, None)
+        elif not self.is_streaming:
+            self.finish()
 
     def dropped(self, now: float, times: "Watch.Times") -> None:
         """The stream has gone unclosed. Recorded soon and not now: this may be the garbage collector at work."""
@@ -144,6 +156,8 @@ class Call:
             self._record(now, error, reason, times)
         except Exception as fault:  # noqa: BLE001 -- the application has its result, and keeps it
             self._recorder.fault("calls", fault)
+            if self._in_flight is not None:
+                self._in_flight.dec()
 
     # --- What is learnt on the way --------------------------------------------------------------------------------
 
@@ -165,12 +179,9 @@ class Call:
             self._input_tokens = input_tokens
         if output_tokens is not None:
             self._output_tokens = output_tokens
-        if cached_input_tokens is not None:
-            self._detail("cached", cached_input_tokens)
-        if cache_write_input_tokens is not None:
-            self._detail("cache_write", cache_write_input_tokens)
-        if reasoning_tokens is not None:
-            self._detail("reasoning", reasoning_tokens)
+        told = (cached_input_tokens, cache_write_input_tokens, reasoning_tokens)
+        if told != (None, None, None):
+            self._tell_details(told)
 
     def response_model(self, model: str) -> None:
         """Tell the model that answered, where it is more exact than the one asked for."""
@@ -184,14 +195,13 @@ class Call:
                 self._response_model = model
             usage = field(reply, "usage")
             if usage is not None:
-                tokens_in = count(usage, "prompt_tokens", "input_tokens")
-                tokens_out = count(usage, "completion_tokens", "output_tokens")
+                tokens_in, tokens_out = tokens(usage)
                 if tokens_in is not None:
                     self._input_tokens = tokens_in
                 if tokens_out is not None:
                     self._output_tokens = tokens_out
-                if self._recorder.usage_readers:
-                    self.usage(**details(usage))
+                if self._recorder.usage_readers and (told := details(usage)) is not None:
+                    self._tell_details(told)
         except Exception as fault:  # noqa: BLE001 -- a reply of any kind
             self._recorder.fault("calls", fault)
 
@@ -244,7 +254,9 @@ class Call:
                 _active.reset(token)
             except ValueError:  # An async generator was closed by another task; that context is gone anyway.
                 token = None
-        if error is not None or not self.is_streaming:
+        if error is None:
+            self.leave()
+        else:
             self.finish(error)
 
     async def __aenter__(self) -> Self:
@@ -294,10 +306,14 @@ class Call:
 
     # --- Inside ---------------------------------------------------------------------------------------------------
 
-    def _detail(self, kind: str, tokens: int) -> None:
-        if self._details is None:
-            self._details = {}
-        self._details[kind] = tokens
+    def _tell_details(self, told: Details) -> None:
+        cached, written, reasoning = told
+        if self._details is not None:
+            known = self._details
+            cached = known[0] if cached is None else cached
+            written = known[1] if written is None else written
+            reasoning = known[2] if reasoning is None else reasoning
+        self._details = (cached, written, reasoning)
 
     def _another(self) -> "Call":
         return Call(
@@ -310,51 +326,46 @@ class Call:
         )
 
     def _record(self, now: float, error: BaseException | None, reason: str | None, times: "Watch.Times | None") -> None:
-        self._in_flight.dec()
         recorder, tokens_in, tokens_out = self._recorder, self._input_tokens, self._output_tokens
-        base = (
+        key = (
             self.operation,
             self.provider,
             self.model,
             self._response_model,
             self.server_address,
             self.server_port,
+            "" if error is None else error_type(error),
+            self.is_answered,
+            tokens_in is None,
+            tokens_out is None,
         )
-        ended = "" if error is None else error_type(error)
         try:
-            children = recorder.kept[base, ended, tokens_in is None, tokens_out is None]
-        except Exception:  # noqa: BLE001 -- new ones mostly; else a label whose own __hash__ or __eq__ raises
-            children = self._children(base, ended)
-        observe_all = children[-2]
-        if observe_all is not None and type(tokens_in) is int and type(tokens_out) is int:
-            observe_all(now - self._started, tokens_in, tokens_out)
+            ended = recorder.kept[key][-1]
+        except Exception:  # noqa: BLE001 -- a new one mostly; else a label whose own __hash__ or __eq__ raises
+            ended = outcome(recorder, key)
+        seconds = now - self._started
+        in_flight, together = self._in_flight, ended.together
+        self._in_flight = None
+        if together is not None and ended.in_flight is in_flight and type(tokens_in) is type(tokens_out) is int:
+            together(seconds, tokens_in, tokens_out)
         else:
-            children[0].observe(now - self._started)
+            in_flight.dec()
+            ended.duration.observe(seconds)
             if tokens_in is not None:
-                children[1].observe(tokens_in)
+                ended.input.observe(tokens_in)
             if tokens_out is not None:
-                children[-3].observe(tokens_out)
+                ended.output.observe(tokens_out)
+            if ended.attempts is not None:
+                ended.attempts.inc()
         if self._trace is not None:
-            exemplify(children[0], now - self._started, self._trace)
+            exemplify(ended.duration, seconds, self._trace)
         if tokens_in is None and tokens_out is None and error is None and self.operation != "retrieval":
             streamed = "false" if times is None else "true"
             recorder.child(catalogue.USAGE_MISSING, self.provider, self.model, streamed).inc()
         if times is not None:
-            self._record_stream(base, error, reason, times)
-        for read in children[-1]:
+            self._record_stream(key[:6], error, reason, times)
+        for read in ended.readers:
             read(tokens_in, tokens_out, self._details)
-
-    def _children(self, base: tuple[str, ...], ended: str) -> tuple[Any, ...]:
-        """The series of a call that ended so: of its duration, its tokens; then all at once, and who else is told."""
-        wanted = [(catalogue.CALL_DURATION, (*base, ended))]
-        if self._input_tokens is not None:
-            wanted.append((catalogue.TOKEN_USAGE, (*base, "input")))
-        if self._output_tokens is not None:
-            wanted.append((catalogue.TOKEN_USAGE, (*base, "output")))
-        key = (base, ended, self._input_tokens is None, self._output_tokens is None)
-        makers = self._recorder.usage_readers.values() if len(wanted) > 1 else ()
-        readers = tuple(make(base, len(wanted) == 3) for make in makers)
-        return self._recorder.keep(key, *wanted, more=lambda *children: (observe_three(children), readers))
 
     def _record_stream(
         self, base: tuple[str, ...], error: BaseException | None, reason: str | None, times: "Watch.Times"

@@ -1,6 +1,6 @@
 """What else is made of a call's token usage, where it is asked for: its cost, and a counter for each sort of token."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import UTC, date, datetime
 from functools import partial
 from typing import Any
@@ -8,14 +8,13 @@ from typing import Any
 from llmvitals import _genai_families as families
 from llmvitals._family import Family
 from llmvitals._prices import Price, Prices
-from llmvitals._recording import Recorder, UsageReader, label_text
+from llmvitals._recording import Recorder, label_text
+from llmvitals._replies import Details, UsageReader
 from llmvitals._series import CounterSeries
-from llmvitals._together import inc_both
+from llmvitals._together import Counters, inc_both
 
 # Beyond this many combinations of provider and models, the look-ups begin anew.
 _KNOWN = 1000
-
-Details = Mapping[str, int] | None
 
 
 class Costs:
@@ -40,29 +39,12 @@ class Costs:
             price = self._find(provider, asked, answered)
         if price is None:
             return partial(self._unpriced, provider, asked)
-        detailed = partial(self._detailed, (provider, asked), price)
-        if not both:
-            return detailed
-        wanted = [(families.COST, (provider, asked, kind)) for kind in ("input", "output")]
-        return _pair(self._recorder, ("cost", provider, asked), wanted, (price.input, price.output), detailed)
+        wanted = [(families.COST, (provider, asked, kind)) for kind in ("input", "output", "cached")]
+        detailed = partial(_add_cost, Counters(self._recorder, *wanted), price)
+        return _pair(self._recorder, wanted[:2], (price.input, price.output), detailed) if both else detailed
 
     def _unpriced(self, provider: str, asked: str, *_: Any) -> None:
         self._recorder.child(families.UNPRICED_CALLS, provider, asked).inc()
-
-    def _detailed(
-        self, labels: tuple[str, str], price: Price, tokens_in: int | None, tokens_out: int | None, details: Details
-    ) -> None:
-        cached, written, reasoning = ((details or {}).get(kind, 0) for kind in ("cached", "cache_write", "reasoning"))
-        # Never below nothing: some count these apart from the rest.
-        plain_in, plain_out = max(0, (tokens_in or 0) - cached - written), max(0, (tokens_out or 0) - reasoning)
-        dollars = {
-            "input": plain_in * price.input + written * price.cache_write_input,
-            "output": plain_out * price.output + reasoning * price.reasoning,
-            "cached": cached * price.cached_input,
-        }
-        for kind, amount in dollars.items():
-            if amount:
-                self._recorder.child(families.COST, *labels, kind).inc(amount)
 
     def _find(self, provider: str, asked: str, answered: str) -> Price | None:
         price = None
@@ -87,6 +69,32 @@ def _today() -> date:
     return datetime.now(UTC).date()
 
 
+def _add_cost(
+    counters: Counters, price: Price, tokens_in: int | None, tokens_out: int | None, details: Details | None
+) -> None:
+    plain_in, plain_out = tokens_in or 0, tokens_out or 0
+    cached, written, reasoning = details or _NONE
+    dollars_in = dollars_out = 0.0
+    if cached:
+        plain_in -= cached
+    if written:
+        plain_in -= written
+        dollars_in = written * price.cache_write_input
+    if reasoning:
+        plain_out -= reasoning
+        dollars_out = reasoning * price.reasoning
+    # Never below nothing: some count these apart from the rest.
+    if plain_in > 0:
+        dollars_in += plain_in * price.input
+    if plain_out > 0:
+        dollars_out += plain_out * price.output
+    # What costs nothing is not shown.
+    counters.inc(dollars_in or None, dollars_out or None, cached * price.cached_input or None if cached else None)
+
+
+_NONE = (None, None, None)
+
+
 class InferenceUsage:
     """Counts tokens by what they were, under the names proposed to OpenTelemetry's conventions."""
 
@@ -96,36 +104,33 @@ class InferenceUsage:
     def reader(self, base: tuple[str, ...], both: bool) -> UsageReader:
         """What counts the calls with these labels, of which *both* input and output tokens are told, or one."""
         texts = tuple(map(label_text, base))
-        wanted = [(families.INPUT_TOKENS, texts), (families.OUTPUT_TOKENS, texts)]
-        detailed = partial(self._detailed, texts)
-        return _pair(self._recorder, ("usage", texts), wanted, (1, 1), detailed) if both else detailed
-
-    def _detailed(self, base: tuple[str, ...], tokens_in: int | None, tokens_out: int | None, details: Details) -> None:
-        told = {"input": tokens_in, "output": tokens_out, **(details or {})}
-        for kind, tokens in told.items():
-            if tokens is not None:
-                self._recorder.child(_TOKENS[kind], *base).inc(tokens)
+        wanted = [(family, texts) for family in _TOKENS]
+        detailed = partial(_add_tokens, Counters(self._recorder, *wanted))
+        return _pair(self._recorder, wanted[:2], (1, 1), detailed) if both else detailed
 
 
-_TOKENS = {
-    "input": families.INPUT_TOKENS,
-    "output": families.OUTPUT_TOKENS,
-    "cached": families.CACHE_READ_INPUT_TOKENS,
-    "cache_write": families.CACHE_WRITE_INPUT_TOKENS,
-    "reasoning": families.REASONING_OUTPUT_TOKENS,
-}
+_TOKENS = (
+    families.INPUT_TOKENS,
+    families.OUTPUT_TOKENS,
+    families.CACHE_READ_INPUT_TOKENS,
+    families.CACHE_WRITE_INPUT_TOKENS,
+    families.REASONING_OUTPUT_TOKENS,
+)
+
+
+def _add_tokens(counters: Counters, tokens_in: int | None, tokens_out: int | None, details: Details | None) -> None:
+    counters.inc(tokens_in, tokens_out, *(details or _NONE))
 
 
 def _pair(
     recorder: Recorder,
-    key: tuple[Any, ...],
     wanted: Sequence[tuple[Family, tuple[str, ...]]],
     factors: tuple[float, float],
     detailed: UsageReader,
 ) -> UsageReader:
     """What moves two counters by a call's input and output tokens times *factors*; *detailed* does it the long way."""
-    first, second = recorder.keep(key, *wanted)
-    is_kept = recorder.kept.pop(key, None) is not None
-    if is_kept and isinstance(first, CounterSeries) and isinstance(second, CounterSeries):
+    first, second = children = [recorder.child(family, *texts) for family, texts in wanted]
+    lasting = all(recorder.lasts(*each, child) for each, child in zip(wanted, children, strict=True))
+    if lasting and isinstance(first, CounterSeries) and isinstance(second, CounterSeries):
         return inc_both(first, factors[0], second, factors[1], detailed)
     return detailed

@@ -4,7 +4,6 @@ Everything here keeps one promise: the application never sees a fault of ours.
 """
 
 import logging
-import operator
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -16,6 +15,7 @@ from prometheus_client.values import ValueClass
 
 from llmvitals import catalogue
 from llmvitals._labels import label_text as label_text  # noqa: PLC0414 -- part of this module's face
+from llmvitals._replies import UsageReaderMaker
 from llmvitals._series import LOCK, PRIVATE, OwnMetric, Store
 from llmvitals.catalogue import Family
 
@@ -26,13 +26,6 @@ LABEL_SETS = 500
 
 # A closed label with a hostile value must not open the fold itself: this many folded sets, then all-"other".
 _FOLDED_SETS = 32
-
-
-UsageReader = Callable[[int | None, int | None, Mapping[str, int] | None], None]
-"""Given a call's input and output tokens, and what some of them were: cached, cache_write, reasoning."""
-
-UsageReaderMaker = Callable[[tuple[str, ...], bool], UsageReader]
-"""Given the labels of calls, and whether both input and output tokens are told of them."""
 
 
 class Child(Protocol):
@@ -101,10 +94,15 @@ class Recorder:
         if more is not None:
             children += more(*children)
         with self.guard("registry"), LOCK:
-            admitted = [self._series[family.name].children.get(texts) for family, texts in wanted]
-            if len(self.kept) < self._label_sets and all(map(operator.is_, admitted, children)):
+            lasting = all(self.lasts(*each, child) for each, child in zip(wanted, children))  # noqa: B905 -- and *more*
+            if lasting and len(self.kept) < self._label_sets:
                 self.kept[key] = children
         return children
+
+    def lasts(self, family: Family, texts: tuple[str, ...], child: object) -> bool:
+        """Whether *child* is the series of these labels until it is forgotten, and none that others fold into."""
+        series = self._series.get(family.name)
+        return series is not None and series.children.get(texts) is child
 
     def read_usage(self, name: str, reader: UsageReaderMaker) -> None:
         """Tell the token usage of each call from here on to what *reader* makes for it, the last of a *name*."""

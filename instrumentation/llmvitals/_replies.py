@@ -1,7 +1,24 @@
 """What a reply in OpenAI's shape says of model and tokens: an object or a mapping, of either of OpenAI's two APIs."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from operator import attrgetter
 from typing import Any
+
+Details = tuple[int | None, int | None, int | None]
+"""What some of the tokens were: read from the provider's cache, put into it, reasoning. None for what is not told."""
+
+UsageReader = Callable[[int | None, int | None, Details | None], None]
+"""Given a call's input and output tokens, and what some of them were."""
+
+UsageReaderMaker = Callable[[tuple[str, ...], bool], UsageReader]
+"""Given the labels of calls, and whether both input and output tokens are told of them."""
+
+_TOKENS = (("prompt_tokens", "input_tokens"), ("completion_tokens", "output_tokens"))
+
+# To find that a model of pydantic's has no such field takes longer than all the rest, so what names the fields of a
+# type of usage has is remembered; of few types, as none should live for ever because of us.
+_getters: dict[type, tuple[Callable[[Any], tuple[Any, Any]], Callable[[Any], tuple[Any, Any]]]] = {}
+_GETTERS_KEPT = 32
 
 
 def field(reply: object, name: str) -> Any:
@@ -20,11 +37,36 @@ def count(usage: object, *names: str) -> int | None:
     return None
 
 
-def details(usage: object) -> dict[str, int | None]:
-    """What is told of some of the tokens, as keywords of `Call.usage`."""
-    of_input = field(usage, "prompt_tokens_details") or field(usage, "input_tokens_details")
-    of_output = field(usage, "completion_tokens_details") or field(usage, "output_tokens_details")
-    return {
-        "cached_input_tokens": count(of_input, "cached_tokens"),
-        "reasoning_tokens": count(of_output, "reasoning_tokens"),
-    }
+def tokens(usage: object) -> tuple[int | None, int | None]:
+    """Input and output tokens; None for what is not told."""
+    try:
+        told = _getters[type(usage)][0](usage)
+        if type(told[0]) is int and type(told[1]) is int:
+            return told
+    except (KeyError, AttributeError):
+        _learn(usage)
+    return count(usage, *_TOKENS[0]), count(usage, *_TOKENS[1])
+
+
+def details(usage: object) -> Details | None:
+    """What some of the tokens were; None where nothing is told."""
+    try:
+        of_input, of_output = _getters[type(usage)][1](usage)
+    except (KeyError, AttributeError):
+        of_input = field(usage, "prompt_tokens_details") or field(usage, "input_tokens_details")
+        of_output = field(usage, "completion_tokens_details") or field(usage, "output_tokens_details")
+    cached = None if of_input is None else count(of_input, "cached_tokens")
+    reasoning = None if of_output is None else count(of_output, "reasoning_tokens")
+    return None if cached is None and reasoning is None else (cached, None, reasoning)
+
+
+def _learn(usage: object) -> None:
+    """Remember by which names objects of this type tell their tokens."""
+    if isinstance(usage, Mapping):
+        return
+    for names in zip(*_TOKENS, strict=True):
+        if all(isinstance(getattr(usage, name, None), int) for name in names):
+            if len(_getters) >= _GETTERS_KEPT:
+                _getters.clear()
+            _getters[type(usage)] = attrgetter(*names), attrgetter(*(f"{name}_details" for name in names))
+            return

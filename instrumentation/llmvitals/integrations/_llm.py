@@ -21,7 +21,7 @@ class Seen:
 
     __slots__ = ("_component", "_own", "call", "vitals")
 
-    def __init__(self, call: Call, vitals: Vitals, component: str, *, own: bool) -> None:
+    def __init__(self, call: Call, vitals: Vitals, component: str, own: bool) -> None:
         self.call = call
         self.vitals = vitals
         self._component = component
@@ -38,8 +38,8 @@ class Seen:
             reply = self.read_reply(reply)
         except Exception as fault:  # noqa: BLE001 -- the reply is the application's, whatever we make of it
             self.vitals.recorder.fault(self._component, fault)
-        if self._own and not self.call.is_streaming:
-            self.call.finish()
+        if self._own:
+            self.call.leave()
         return reply
 
     def read_reply(self, reply: Any) -> Any:
@@ -83,17 +83,12 @@ class Sdk:
             take()
             outer = active_call()
             if outer is not None and outer.operation == operation:
-                return seen(outer, vitals, session.library, own=False)
+                return seen(outer, vitals, session.library, False)
             provider, host, port = self.server(client)
-            call = Call(
-                vitals.recorder,
-                provider=provider,
-                model=model if type(model) is str else str(model or ""),
-                operation=operation,
-                server_address=host,
-                server_port=port,
-            )
-            return seen(call.start(), vitals, session.library, own=True)
+            # No keywords: for making an object, they cost more than all that the call does at its start.
+            name = model if type(model) is str else str(model or "")
+            call = Call(vitals.recorder, provider, name, operation, host, port).start()
+            return seen(call, vitals, session.library, True)
         except Exception as fault:  # noqa: BLE001 -- an unwatched call is better than none
             vitals.recorder.fault(session.library, fault)
             return None

@@ -79,7 +79,7 @@ def begin_outer(
     take()
     outer = active_call()
     if outer is not None and (outer.operation == operation or getattr(outer, "asking", False)):
-        return seen(outer, vitals, session.library, own=False)
+        return seen(outer, vitals, session.library, False)
     host, port = address(url)
     names = session.providers
     call = OuterCall(
@@ -90,7 +90,7 @@ def begin_outer(
         server_address=host,
         server_port=port,
     )
-    return seen(call.start(), vitals, session.library, own=True)
+    return seen(call.start(), vitals, session.library, True)
 
 
 _PORTS = {"http": "80", "https": "443"}

@@ -13,7 +13,6 @@ from time import perf_counter
 from types import AsyncGeneratorType, GeneratorType
 from typing import Any, ClassVar, cast
 
-from llmvitals import catalogue
 from llmvitals._calls import Call, active_call
 from llmvitals._recording import Recorder, error_type
 from llmvitals._retries import Retries
@@ -75,14 +74,8 @@ class Sdk(_llm.Sdk):
 
     def answered(self, recorder: Recorder, call: Call) -> None:
         """Count an attempt of *call* that the server has answered."""
-        if type(call) is OuterCall:
-            return
-        key = ("answered", call.provider)
-        try:
-            attempts = recorder.kept[key]
-        except Exception:  # noqa: BLE001 -- a new one mostly; else a name whose own __hash__ or __eq__ raises
-            attempts = recorder.keep(key, (catalogue.ATTEMPTS, (call.provider, "success")))
-        attempts[0].inc()
+        if type(call) is not OuterCall:
+            Retries(recorder, call.provider).attempted("success")
 
     def refused(self, recorder: Recorder, call: Call, client: Any, error: BaseException) -> None:
         """Count an attempt after which the SDK gave up, if *error* is of one at all and not of wrong arguments."""
@@ -191,10 +184,12 @@ class Seen(_llm.Seen):
 
     def read_reply(self, reply: Any) -> Any:
         sdk = self.sdk
-        sdk.answered(self.vitals.recorder, self.call)
-        if type(reply) is sdk.plain:
+        if type(reply) is sdk.plain and self._own:
+            self.call.is_answered = True
             self.reading.read(self.call, reply)
-        elif not isinstance(reply, sdk.unread):
+            return reply
+        sdk.answered(self.vitals.recorder, self.call)
+        if not isinstance(reply, sdk.unread):
             sdk.plain = type(reply)
             self.reading.read(self.call, reply)
         elif not self.call.is_streaming:

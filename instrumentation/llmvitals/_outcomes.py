@@ -1,0 +1,58 @@
+"""What a call ends in: the series of all calls that end alike, looked up once and moved at once."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from llmvitals import catalogue
+from llmvitals._recording import Recorder
+from llmvitals._replies import UsageReader
+from llmvitals._together import end_together
+
+Key = tuple[str, str, str, str, str, str, str, bool, bool, bool]
+"""Operation, provider, model, response model, server's address and port, error type; whether an answered attempt counts
+with the call, and whether input and output tokens are unknown."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """The series of these calls; None for what is not told of them."""
+
+    duration: Any
+    input: Any
+    output: Any
+    in_flight: Any
+    attempts: Any
+    together: Callable[[float, int, int], None] | None
+    """Moves all of them: given seconds, input and output tokens. None where that cannot be."""
+
+    readers: tuple[UsageReader, ...]
+
+
+def outcome(recorder: Recorder, key: Key) -> Outcome:
+    """Return what the calls of this *key* end in, and keep it as the last of what `Recorder.kept` has under it."""
+    operation, provider, model, answered_by, address, port, ended, is_answered, no_input, no_output = key
+    base = (operation, provider, model, answered_by, address, port)
+    wanted = [
+        (catalogue.CALLS_IN_FLIGHT, (operation, provider, model)),
+        (catalogue.CALL_DURATION, (*base, ended)),
+    ]
+    if not no_input:
+        wanted.append((catalogue.TOKEN_USAGE, (*base, "input")))
+    if not no_output:
+        wanted.append((catalogue.TOKEN_USAGE, (*base, "output")))
+    if is_answered:
+        wanted.append((catalogue.ATTEMPTS, (provider, "success")))
+    makers = () if no_input and no_output else recorder.usage_readers.values()
+    readers = tuple(make(base, not no_input and not no_output) for make in makers)
+
+    def of(in_flight: Any, duration: Any, *rest: Any) -> tuple[Outcome]:
+        others = iter(rest)
+        tokens_in = None if no_input else next(others)
+        tokens_out = None if no_output else next(others)
+        attempts = next(others, None)
+        together = end_together(in_flight, duration, tokens_in, tokens_out, attempts)
+        return (Outcome(duration, tokens_in, tokens_out, in_flight, attempts, together, readers),)
+
+    found: Outcome = recorder.keep(key, *wanted, more=of)[-1]
+    return found
