@@ -5,8 +5,6 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Mapping
 
-import psutil
-
 from llmvitals import _python_families as families
 from llmvitals._gc_pauses import GCPauses
 from llmvitals._paced import Paced
@@ -45,6 +43,8 @@ class Python:
             self._recorder.child(families.NATIVE_HEAP, kind).set(size)
 
     def _show_connections(self) -> None:
+        import psutil  # noqa: PLC0415 -- 10 ms that a start need not take
+
         try:
             connections = psutil.Process().net_connections(kind="inet")
         except psutil.AccessDenied:  # macOS, without rights.
@@ -93,6 +93,8 @@ def _heap_reader() -> Callable[[], dict[str, int]]:
     try:
         mallinfo2 = ctypes.CDLL(None).mallinfo2
     except (AttributeError, OSError, TypeError):  # musl, macOS, Windows, an older glibc.
+        import psutil  # noqa: PLC0415 -- like ctypes
+
         heap_info = getattr(psutil, "heap_info", None)
         if heap_info is None:
             return dict

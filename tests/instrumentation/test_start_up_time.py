@@ -25,7 +25,7 @@ USE = f"""{MAKE}
 with vitals.call(provider='openai', model='talker') as call: call.usage(input_tokens=1)
 with vitals.operation('talk', target_seconds=1): pass
 vitals.summary()"""
-START = f"{IMPORT}; llmvitals.start(port=0).close()"
+START = f"{IMPORT}; vitals = llmvitals.start(port=0)"
 
 
 @pytest.mark.parametrize("code", [IMPORT, MAKE, USE, START], ids=["import", "make", "use", "start"])
