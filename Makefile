@@ -4,6 +4,7 @@ SHELL := /bin/sh
 .SUFFIXES:
 
 PYTHON ?= python3
+ELSEWHERE := build/python
 VENV := .venv
 BIN := $(VENV)/bin
 STACK := $(BIN)/python -m llmvitals_stack
@@ -12,7 +13,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
 OLDEST := build/oldest
 LITELLM := build/litellm
 
-.PHONY: help up down status logs doctor chaos test test-oldest test-litellm lint format generate bench lock clean packages
+.PHONY: help up down status logs doctor chaos test test-oldest test-python test-litellm lint format generate bench lock clean packages
 
 help: ## Show this help
 	@echo "llmvitals: vital signs for LLM applications, and hands that act on them."
@@ -68,6 +69,12 @@ test-oldest: $(OLDEST)/.made ## Check the integrations with the oldest libraries
 test-litellm: $(LITELLM)/.made ## Check the integration with litellm, which needs packages of its own
 	@PYTHONPATH=.:instrumentation:examples LITELLM_LOCAL_MODEL_COST_MAP=True $(LITELLM)/bin/python -m pytest \
 		-p no:cacheprovider -o filterwarnings=default tests/instrumentation/integrations/litellm_suite.py
+
+test-python: ## Check the library on another interpreter: make test-python PYTHON=python3.13
+	@$(PYTHON) -m venv --clear $(ELSEWHERE)
+	@$(ELSEWHERE)/bin/python -m pip install --quiet --require-hashes -r constraints-dev.txt || { $(NO_PACKAGES); exit 1; }
+	@$(ELSEWHERE)/bin/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+	@$(ELSEWHERE)/bin/python -m pytest -p no:cacheprovider tests/instrumentation
 
 lint: $(VENV)/.dev ## ruff, mypy
 	$(BIN)/ruff check .
