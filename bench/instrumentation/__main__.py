@@ -20,6 +20,8 @@ from bench.instrumentation._report import report
 
 ROUNDS = 3
 IMPORTS = 5
+# Who is installed is compiled; so is what is measured here, after the first time, unless Python is told not to.
+_NOT_PASSED_ON = ("LLMVITALS_", "OTEL_", "PYTHONDONTWRITEBYTECODE")
 
 
 def run(python: Path, program: str, *arguments: str, **variables: str) -> dict[str, float]:
@@ -27,7 +29,7 @@ def run(python: Path, program: str, *arguments: str, **variables: str) -> dict[s
     done = subprocess.run(
         (python, "-m", f"bench.instrumentation.{program}", *arguments),
         env={
-            **{name: value for name, value in os.environ.items() if not name.startswith(("LLMVITALS_", "OTEL_"))},
+            **{name: value for name, value in os.environ.items() if not name.startswith(_NOT_PASSED_ON)},
             "PYTHONPATH": os.pathsep.join((str(ROOT), str(ROOT / "instrumentation"))),
             "LITELLM_LOCAL_MODEL_COST_MAP": "True",
             **variables,

@@ -343,20 +343,24 @@ class Call:
             ended = recorder.kept[key][-1]
         except Exception:  # noqa: BLE001 -- a new one mostly; else a label whose own __hash__ or __eq__ raises
             ended = outcome(recorder, key)
-        seconds = now - self._started
-        in_flight, together = self._in_flight, ended.together
-        self._in_flight = None
-        if together is not None and ended.in_flight is in_flight and type(tokens_in) is type(tokens_out) is int:
-            together(seconds, tokens_in, tokens_out)
+        seconds, told, together = now - self._started, self._details, ended.together
+        readers = ended.readers
+        if (
+            together is not None
+            and ended.in_flight is self._in_flight
+            and type(tokens_in) is type(tokens_out) is int
+            and tokens_in >= 0 <= tokens_out
+        ):
+            if told is None:
+                together(seconds, tokens_in, tokens_out, ended.moves)
+                readers = ended.unpaired
+            else:
+                together(seconds, tokens_in, tokens_out, ())
+            self._in_flight = None
         else:
+            in_flight, self._in_flight = self._in_flight, None
             in_flight.dec()
-            ended.duration.observe(seconds)
-            if tokens_in is not None:
-                ended.input.observe(tokens_in)
-            if tokens_out is not None:
-                ended.output.observe(tokens_out)
-            if ended.attempts is not None:
-                ended.attempts.inc()
+            ended.record(seconds, tokens_in, tokens_out)
         if self._trace is not None:
             exemplify(ended.duration, seconds, self._trace)
         if tokens_in is None and tokens_out is None and error is None and self.operation != "retrieval":
@@ -364,8 +368,8 @@ class Call:
             recorder.child(catalogue.USAGE_MISSING, self.provider, self.model, streamed).inc()
         if times is not None:
             self._record_stream(key[:6], error, reason, times)
-        for read in ended.readers:
-            read(tokens_in, tokens_out, self._details)
+        for read in readers:
+            read(tokens_in, tokens_out, told)
 
     def _record_stream(
         self, base: tuple[str, ...], error: BaseException | None, reason: str | None, times: "Watch.Times"

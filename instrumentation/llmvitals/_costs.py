@@ -11,7 +11,7 @@ from llmvitals._prices import Price, Prices
 from llmvitals._recording import Recorder, label_text
 from llmvitals._replies import Details, UsageReader
 from llmvitals._series import CounterSeries
-from llmvitals._together import Counters, inc_both
+from llmvitals._together import Counters, Pair
 
 # Beyond this many combinations of provider and models, the look-ups begin anew.
 _KNOWN = 1000
@@ -132,5 +132,5 @@ def _pair(
     first, second = children = [recorder.child(family, *texts) for family, texts in wanted]
     lasting = all(recorder.lasts(*each, child) for each, child in zip(wanted, children, strict=True))
     if lasting and isinstance(first, CounterSeries) and isinstance(second, CounterSeries):
-        return inc_both(first, factors[0], second, factors[1], detailed)
+        return Pair((first, factors[0], second, factors[1]), detailed)
     return detailed

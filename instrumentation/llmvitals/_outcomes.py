@@ -1,13 +1,12 @@
 """What a call ends in: the series of all calls that end alike, looked up once and moved at once."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from llmvitals import catalogue
 from llmvitals._recording import Recorder
 from llmvitals._replies import UsageReader
-from llmvitals._together import end_together
+from llmvitals._together import Moves, Pair, Together, end_together
 
 Key = tuple[str, str, str, str, str, str, str, bool, bool, bool]
 """Operation, provider, model, response model, server's address and port, error type; whether an answered attempt counts
@@ -23,10 +22,24 @@ class Outcome:
     output: Any
     in_flight: Any
     attempts: Any
-    together: Callable[[float, int, int], None] | None
-    """Moves all of them: given seconds, input and output tokens. None where that cannot be."""
+    together: Together | None
+    """Moves all of them; None where that cannot be."""
 
     readers: tuple[UsageReader, ...]
+    moves: tuple[Moves, ...]
+    """For `together`, and a call without details: what leaves only the *unpaired* of the readers to be told."""
+
+    unpaired: tuple[UsageReader, ...]
+
+    def record(self, seconds: float, tokens_in: int | None, tokens_out: int | None) -> None:
+        """Move one after the other, for calls that are not known in full; all but the one of calls in flight."""
+        self.duration.observe(seconds)
+        if tokens_in is not None:
+            self.input.observe(tokens_in)
+        if tokens_out is not None:
+            self.output.observe(tokens_out)
+        if self.attempts is not None:
+            self.attempts.inc()
 
 
 def outcome(recorder: Recorder, key: Key) -> Outcome:
@@ -45,6 +58,8 @@ def outcome(recorder: Recorder, key: Key) -> Outcome:
         wanted.append((catalogue.ATTEMPTS, (provider, "success")))
     makers = () if no_input and no_output else recorder.usage_readers.values()
     readers = tuple(make(base, not no_input and not no_output) for make in makers)
+    moves = tuple(reader.moves for reader in readers if isinstance(reader, Pair))
+    unpaired = tuple(reader for reader in readers if not isinstance(reader, Pair))
 
     def of(in_flight: Any, duration: Any, *rest: Any) -> tuple[Outcome]:
         others = iter(rest)
@@ -52,7 +67,7 @@ def outcome(recorder: Recorder, key: Key) -> Outcome:
         tokens_out = None if no_output else next(others)
         attempts = next(others, None)
         together = end_together(in_flight, duration, tokens_in, tokens_out, attempts)
-        return (Outcome(duration, tokens_in, tokens_out, in_flight, attempts, together, readers),)
+        return (Outcome(duration, tokens_in, tokens_out, in_flight, attempts, together, readers, moves, unpaired),)
 
     found: Outcome = recorder.keep(key, *wanted, more=of)[-1]
     return found

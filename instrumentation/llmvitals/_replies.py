@@ -7,6 +7,8 @@ from typing import Any
 Details = tuple[int | None, int | None, int | None]
 """What some of the tokens were: read from the provider's cache, put into it, reasoning. None for what is not told."""
 
+_NOTHING = (None, None, None)
+
 UsageReader = Callable[[int | None, int | None, Details | None], None]
 """Given a call's input and output tokens, and what some of them were."""
 
@@ -52,12 +54,16 @@ def details(usage: object) -> Details | None:
     """What some of the tokens were; None where nothing is told."""
     try:
         of_input, of_output = _getters[type(usage)][1](usage)
+        if of_input is None and of_output is None:
+            return None
+        cached = None if of_input is None else of_input.cached_tokens
+        reasoning = None if of_output is None else of_output.reasoning_tokens
     except (KeyError, AttributeError):
         of_input = field(usage, "prompt_tokens_details") or field(usage, "input_tokens_details")
         of_output = field(usage, "completion_tokens_details") or field(usage, "output_tokens_details")
-    cached = None if of_input is None else count(of_input, "cached_tokens")
-    reasoning = None if of_output is None else count(of_output, "reasoning_tokens")
-    return None if cached is None and reasoning is None else (cached, None, reasoning)
+        cached, reasoning = field(of_input, "cached_tokens"), field(of_output, "reasoning_tokens")
+    told = cached if isinstance(cached, int) else None, None, reasoning if isinstance(reasoning, int) else None
+    return None if told == _NOTHING else told
 
 
 def _learn(usage: object) -> None:
