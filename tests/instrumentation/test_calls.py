@@ -218,6 +218,32 @@ def test_a_reply_of_another_shape_is_read_for_nothing(vitals, call, reply):
     assert 1 == vitals.value("llmvitals_usage_missing_total")
 
 
+def test_an_error_whose_attributes_raise_leaves_no_call_in_flight(vitals, call):
+    """The application's error goes on; that its kind cannot be told is a fault of ours."""
+
+    class OddError(Exception):
+        @property
+        def status_code(self):
+            raise RuntimeError("no status")
+
+    with pytest.raises(OddError), call:
+        raise OddError
+
+    assert 0 == vitals.value("llmvitals_calls_in_flight")
+    assert 1 == vitals.value("llmvitals_instrumentation_errors_total", component="calls")
+
+
+def test_a_call_whose_model_is_known_only_later_falls_where_it_rose(vitals, call):
+    """The gauge of calls in flight goes down where it went up."""
+    for model in ("talker", "thinker") * 2:
+        with call:
+            call.model = model
+            call.usage(input_tokens=1, output_tokens=1)
+
+    assert 0 == vitals.value("llmvitals_calls_in_flight", gen_ai_request_model="talker")
+    assert 0 == vitals.value("llmvitals_calls_in_flight", gen_ai_request_model="thinker")
+
+
 def test_a_reply_whose_attributes_raise_is_survived(vitals, call):
     """Reading is our wish; the fault is ours too."""
 

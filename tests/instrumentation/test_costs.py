@@ -127,6 +127,24 @@ def test_a_reply_in_openais_shape_tells_the_details(priced):
     assert 2 * (20 + 40) == cost(priced, kind="output")
 
 
+def test_objects_of_one_type_may_tell_their_tokens_by_other_names(priced):
+    """What is known of a type is only tried first; and one with no details costs as one that has zeros."""
+    names = (("prompt", "completion"), ("input", "output"))
+    for given, taken in names * 2:
+        usage = SimpleNamespace(**{f"{given}_tokens": 100, f"{taken}_tokens": 10})
+        with priced.call(provider="local", model="talker") as call:
+            call.read(SimpleNamespace(model="talker", usage=usage))
+        usage = SimpleNamespace(
+            **vars(usage), **{f"{given}_tokens_details": {"cached_tokens": 0}, f"{taken}_tokens_details": None}
+        )
+        with priced.call(provider="local", model="talker") as call:
+            call.read(SimpleNamespace(model="talker", usage=usage))
+
+    assert 800 == cost(priced, kind="input")
+    assert 320 == cost(priced, kind="output")
+    assert cost(priced, kind="cached") is None
+
+
 def test_many_models_stay_bounded(priced, monkeypatch):
     """A model's name may be anybody's text: what is remembered of them is bounded, and sums stay exact."""
     monkeypatch.setattr("llmvitals._costs._KNOWN", 10)
@@ -202,6 +220,37 @@ def test_tokens_are_counted_by_what_they_were(vitals):
     assert 4 == vitals.value(f"{USAGE}cache_read_input_tokens_total", **labels)
     assert 0 == vitals.value(f"{USAGE}reasoning_output_tokens_total", **labels)
     assert vitals.value(f"{USAGE}cache_write_input_tokens_total") is None
+
+
+def test_calls_known_in_full_and_in_part_add_up(priced):
+    """However much is told of a call, the counters of cost and of tokens are the same ones."""
+    priced.inference_usage()
+    for _ in range(3):
+        ask(priced, input_tokens=1000, output_tokens=100)
+        ask(priced, input_tokens=1000, output_tokens=100, cached_input_tokens=0, reasoning_tokens=0)
+        ask(priced, input_tokens=1000, output_tokens=100, cached_input_tokens=500, reasoning_tokens=50)
+        ask(priced, input_tokens=1000)
+
+    assert 3 * (3 * 1000 + 500) == cost(priced, kind="input")
+    assert 3 * 50 == cost(priced, kind="cached")
+    assert 3 * (2 * 400 + 200 + 400) == cost(priced, kind="output")
+    assert 12_000 == priced.value(f"{USAGE}input_tokens_total")
+    assert 900 == priced.value(f"{USAGE}output_tokens_total")
+    assert 1500 == priced.value(f"{USAGE}cache_read_input_tokens_total")
+    assert 150 == priced.value(f"{USAGE}reasoning_output_tokens_total")
+
+
+@pytest.mark.parametrize("details", [{}, {"cached_input_tokens": 2}], ids=["plain", "detailed"])
+def test_tokens_below_nothing_are_a_fault_and_the_call_is_counted(vitals, details):
+    """A counter only goes up; what a server reports in error takes neither the call nor the rest along."""
+    vitals.inference_usage()
+    for tokens in (10, -10):
+        ask(vitals, input_tokens=tokens, output_tokens=5, **details)
+
+    assert 2 == vitals.value("gen_ai_client_operation_duration_seconds_count")
+    assert 0 == vitals.value("llmvitals_calls_in_flight")
+    assert 10 == vitals.value(f"{USAGE}input_tokens_total")
+    assert 1 == vitals.value("llmvitals_instrumentation_errors_total", component="calls")
 
 
 def test_start_takes_both_from_the_environment(monkeypatch, caplog):
