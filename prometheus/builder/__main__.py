@@ -9,15 +9,18 @@ import argparse
 import sys
 from pathlib import Path
 
-from prometheus.builder import recording
+from prometheus.builder import recording, slo, spec
 
-FOLDER = Path(__file__).resolve().parents[1] / "rules"
-OWNED = ("recording",)
+SLOS = Path(__file__).resolve().parents[1] / "slo.yml"
+FOLDER = SLOS.with_name("rules")
+OWNED = ("recording", "slo")
 
 
-def texts() -> dict[Path, str]:
-    """Each file's path below `FOLDER`, and its text."""
-    return {Path(file.path): file.text() for file in recording.files()}
+def texts(slos: Path = SLOS) -> dict[Path, str]:
+    """Each file's path below `FOLDER`, and its text; raises SpecError when *slos* has mistakes."""
+    recorded = recording.files()
+    names = {rule["record"] for file in recorded for group in file.groups for rule in group.rules}
+    return {Path(file.path): file.text() for file in (*recorded, *slo.files(spec.load(slos, recorded=names)))}
 
 
 def problems(folder: Path = FOLDER) -> list[str]:
@@ -35,13 +38,19 @@ def problems(folder: Path = FOLDER) -> list[str]:
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m prometheus.builder", description=__doc__)
     parser.add_argument("--check", action="store_true", help="compare the committed files, write nothing")
-    if parser.parse_args().check:
+    check = parser.parse_args().check
+    try:
+        wanted = texts()
+    except spec.SpecError as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
+    if check:
         found = problems()
         sys.stderr.write("".join(f"{problem}\n" for problem in found))
         if found:
             sys.stderr.write("run: python -m prometheus.builder\n")
         return 1 if found else 0
-    for path, text in texts().items():
+    for path, text in wanted.items():
         (FOLDER / path).parent.mkdir(exist_ok=True)
         (FOLDER / path).write_text(text, encoding="utf-8")
         sys.stdout.write(f"{FOLDER / path}\n")

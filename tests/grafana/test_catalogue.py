@@ -41,7 +41,9 @@ def _recorded() -> set[str]:
 
 
 # Labels of the recorded vocabulary, as prometheus/rules/recording writes them.
-RECORDED_LABELS = {"provider", "model", "operation", "direction", "kind", "error_type", "voice", "src", "le"}
+RECORDED_LABELS = {"provider", "model", "operation", "direction", "kind", "error_type", "voice", "src", "le"} | {
+    f"sloth_{label}" for label in ("id", "service", "slo", "window", "objective", "mode", "version", "spec")
+}
 KNOWN = _known() | dict.fromkeys(_recorded(), RECORDED_LABELS)
 QUERIES = [q for dashboard in load().values() for q in queries(dashboard)]
 
