@@ -24,7 +24,8 @@ from llmvitals.workers._view import View
 log = logging.getLogger("llmvitals")
 
 _PORT_SECONDS = 2.0
-_PATIENCE = 10  # Times that an address is tried for, a second apart, before that is told.
+_PATIENCE_SECONDS = 16  # That an address is tried for, when it is other workers', before that is told.
+_SELDOM_SECONDS = 64
 _MANY_DEAD = 8
 """A new worker folds the dead when they are so many; else the next scrape does."""
 
@@ -91,25 +92,33 @@ class Workers:
     def listen(self, serve: Callable[[socket.socket | None], socket.socket]) -> None:
         """Have *serve* accept scrapes on the socket of the other workers, or on one that it makes and returns.
 
-        Raises what *serve* raises; but where others hold the address who had no time to answer, they are asked again.
+        Raises what *serve* raises. The address is tried again then, ever more seldom: who holds it may be about to end,
+        or be another worker, that had no time to answer; in that case nothing is raised for the first seconds.
         """
-        failures = 0
+        seconds = 0
 
         def again() -> bool:
-            nonlocal failures
+            nonlocal seconds
+            seconds += 1
+            if seconds & (seconds - 1) and seconds % _SELDOM_SECONDS:  # At 1, 2, 4, 8, ... and then each minute.
+                return False
             try:
                 self._listen(serve)
             except OSError as error:
-                failures += 1
-                if failures == _PATIENCE:
+                if seconds == _PATIENCE_SECONDS and silent:
                     self._recorder.fault("exposition", error, "this worker answers no scrapes; it tries again")
                 return False
             return True
 
+        silent = False
         try:
             self._listen(serve)
         except _SilentError:
+            silent = True
             self._soon(again)
+        except OSError:
+            self._soon(again)
+            raise
 
     def _listen(self, serve: Callable[[socket.socket | None], socket.socket]) -> None:
         listener, _ = self.view.listener()

@@ -90,7 +90,7 @@ def test_two_services_know_nothing_of_each_other(tmp_path):
 
 
 def test_a_port_of_another_service_is_still_taken(tmp_path):
-    """It is told by who cannot have it, and what is scraped there is the first one's."""
+    """It is told by who cannot have it, what is scraped there is the first one's, and then the other's."""
     port = free_port()
     with gunicorn(tmp_path, service="shop", metrics_port=port) as one:
         one.await_workers(2)
@@ -99,6 +99,10 @@ def test_a_port_of_another_service_is_still_taken(tmp_path):
             one.work(n=1)
 
             assert 1 == one.scrape().value(CALLS)
+            one.server.stop()
+            # Once it is free, the other has it.
+            two.await_workers(2)
+            assert 5 == two.scrape().value(CALLS)
     assert [] == faults(one.server.log)
     assert any("cannot listen" in fault for fault in faults(two.server.log))
 
