@@ -13,7 +13,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
 OLDEST := build/oldest
 LITELLM := build/litellm
 
-.PHONY: help up down status logs doctor chaos test test-oldest test-python test-litellm lint format generate bench lock clean packages
+.PHONY: help up down status logs doctor notify-test chaos test test-oldest test-python test-litellm lint format generate bench lock clean packages
 
 help: ## Show this help
 	@echo "llmvitals: vital signs for LLM applications, and hands that act on them."
@@ -39,6 +39,9 @@ logs: $(VENV)/.runtime ## Follow the logs, of one PROGRAM or of all
 
 doctor: $(VENV)/.runtime ## Look for what is wrong, and say what to do
 	@$(STACK) doctor
+
+notify-test: $(VENV)/.runtime ## Send one notification of each kind that .env switches on
+	@$(STACK) notify-test
 
 chaos: $(VENV)/.runtime ## Turn a fault on and watch the loop close (SCENARIO=..., RUNS=1)
 	@$(STACK) chaos $(if $(SCENARIO),$(SCENARIO),--help) $(if $(RUNS),--runs $(RUNS))

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from llmvitals_stack import compose, doctor, native
+from llmvitals_stack import compose, doctor, native, notify_test
 from llmvitals_stack.chaos import run as run_chaos
 from llmvitals_stack.chaos.scenarios import SCENARIOS
 from llmvitals_stack.health import UnhealthyError
@@ -154,6 +154,10 @@ def _chaos(options: argparse.Namespace, terminal: Terminal) -> int:
     return run_chaos(SCENARIOS[options.scenario], load(options.root), terminal, runs=options.runs)
 
 
+def _notify_test(options: argparse.Namespace, terminal: Terminal) -> int:
+    return notify_test.run(load(options.root), terminal)
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="llmvitals-stack", description="Run llmvitals on this machine.")
     parser.add_argument("--root", type=Path, default=Path.cwd(), help="the checkout (default: here)")
@@ -170,6 +174,7 @@ def _parser() -> argparse.ArgumentParser:
     logs = command("logs", _logs, "follow the logs")
     logs.add_argument("program", nargs="?", help="one program's log only")
     command("doctor", _doctor, "look for what is wrong, and say what to do")
+    command("notify-test", _notify_test, "send one notification of each kind that .env switches on")
     chaos = command("chaos", _chaos, "turn a fault on and watch the loop close; exit code 1 if it does not in its time")
     chaos.add_argument("scenario", choices=sorted(SCENARIOS), help="the fault")
     chaos.add_argument("--runs", type=int, default=1, help="how often (default 1); from 2 on, prints p50 and p95")

@@ -10,6 +10,8 @@ from llmvitals_stack.terminal import Terminal
 
 _PULLED = ("prometheus", "alertmanager", "grafana")
 _HEALTHY_WITHIN = 240
+#: As docker-compose.yml pins it.
+_ALERTMANAGER = (0, 34)
 
 
 class ComposeUnusableError(RuntimeError):
@@ -51,6 +53,7 @@ def up(settings: Settings, terminal: Terminal) -> None:
         settings,
         remediation_url="http://remediation:9466",
         ingest_token_file="/run/secrets/ingest_token",  # noqa: S106 -- a path
+        version=_ALERTMANAGER,
     )
     _let_containers_read(settings)
     with terminal.step("starting the containers"):

@@ -9,7 +9,7 @@ from llmvitals_stack.programs import Program, programs, supervisor_socket
 from llmvitals_stack.settings import Settings
 from llmvitals_stack.supervision import Supervisor, configuration
 from llmvitals_stack.terminal import Terminal
-from llmvitals_stack.tools import find
+from llmvitals_stack.tools import find, version
 
 _HEALTHY_WITHIN = 120
 
@@ -31,13 +31,17 @@ def up(settings: Settings, terminal: Terminal) -> None:
             keeper.stop()
     ours = frozenset(keeper.pids().values()) if keeper.running() else frozenset()
     ports.check(settings, ours=ours)
-    wanted = programs(settings, find(settings.root, terminal))
+    tools = find(settings.root, terminal)
+    wanted = programs(settings, tools)
 
     render.secret_files(settings)
     render.prometheus_folder(settings)
     render.grafana_folder(settings)
     render.alertmanager_file(
-        settings, remediation_url=settings.url("REMEDIATION"), ingest_token_file=str(settings.secret_file("ingest"))
+        settings,
+        remediation_url=settings.url("REMEDIATION"),
+        ingest_token_file=str(settings.secret_file("ingest")),
+        version=version(tools.alertmanager),
     )
     (settings.run / "supervisord.conf").write_text(
         configuration(wanted, root=settings.root, run=settings.run, socket=supervisor_socket(settings)),

@@ -21,8 +21,13 @@ def secret_files(settings: Settings) -> None:
     write_private(folder / "grafana_admin_password", settings["LLMVITALS_GRAFANA_ADMIN_PASSWORD"])
 
 
-def alertmanager_file(settings: Settings, *, remediation_url: str, ingest_token_file: str) -> Path:
+def alertmanager_file(
+    settings: Settings, *, remediation_url: str, ingest_token_file: str, version: tuple[int, int] | None
+) -> Path:
     """Alertmanager's file: it expands no variables, so its receivers are filled in here.
+
+    Args:
+        version: Alertmanager's; None when it is not known.
 
     Raises:
         SettingsError: With every receiver's mistake.
@@ -31,7 +36,10 @@ def alertmanager_file(settings: Settings, *, remediation_url: str, ingest_token_
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     try:
         text = alertmanager.render(
-            settings.values, remediation_url=remediation_url, ingest_token_file=ingest_token_file
+            settings.values,
+            remediation_url=remediation_url,
+            ingest_token_file=ingest_token_file,
+            version=version or alertmanager.OLDEST,
         )
     except ValueError as error:
         raise SettingsError(settings.root / ".env", str(error).splitlines()) from None

@@ -1,5 +1,6 @@
 """The binaries that are not ours: found on PATH, or installed from Debian's packages when that is possible."""
 
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -30,6 +31,16 @@ def find(root: Path, terminal: Terminal) -> Tools:
         raise ToolMissingError("Prometheus or Alertmanager is still not on PATH after its package was installed.")
     grafana = _which(*_GRAFANA)
     return Tools(prometheus, alertmanager, grafana, None if grafana else _viewer(root, terminal))
+
+
+def version(program: Path) -> tuple[int, int] | None:
+    """The first two numbers of what ``--version`` tells of Prometheus and its like; None when it does not tell."""
+    try:
+        done = subprocess.run([program, "--version"], capture_output=True, text=True, check=False, timeout=10)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    told = re.search(r"version (\d+)\.(\d+)", done.stdout + done.stderr)
+    return (int(told[1]), int(told[2])) if told else None
 
 
 def _viewer(root: Path, terminal: Terminal) -> Path | None:

@@ -1,6 +1,7 @@
 """A real Alertmanager with a rendered file: who gets what, what they read, and what mutes what."""
 
 import contextlib
+import re
 import shutil
 from collections import Counter
 from datetime import UTC, datetime
@@ -10,12 +11,22 @@ import yaml
 from tests.alertmanager.sinks import http_sink, smtp_sink
 from tests.servers import eventually, free_port, program, request, server
 
+from llmvitals_stack import notify_test
 from llmvitals_stack.alertmanager import BASE, render
+from llmvitals_stack.health import UnhealthyError
+from llmvitals_stack.settings import Settings
+from llmvitals_stack.terminal import Terminal
 
 pytestmark = pytest.mark.stack
 
 PASSWORD = "correct-horse-battery"
 TOKEN = "ingest-token-of-this-test"
+MAIL = {
+    "LLMVITALS_SMTP_FROM": "llmvitals@example.org",
+    "LLMVITALS_SMTP_TO": "on-call@example.org",
+    "LLMVITALS_SMTP_USER": "mailer",
+    "LLMVITALS_SMTP_PASSWORD": PASSWORD,
+}
 SLOW = {
     "alertname": "LLMLatencyHigh",
     "severity": "warning",
@@ -34,11 +45,12 @@ SLOW_TEXT = {
 
 
 @contextlib.contextmanager
-def alertmanager(folder, settings, sink):
+def alertmanager(folder, settings, sink, change=lambda *_: None):
     """Alertmanager that logs everything; people are told as quickly as remediation."""
     token_file = folder / "ingest_token"
     token_file.write_text(TOKEN, encoding="utf-8")
     configuration = yaml.safe_load(render(settings, remediation_url=sink.url, ingest_token_file=str(token_file)))
+    change(configuration, sink)
     for route in (configuration["route"], *configuration["route"]["routes"]):
         route.update(group_wait="300ms", group_interval="1s")
     (folder / "alertmanager.yml").write_text(yaml.safe_dump(configuration), encoding="utf-8")
@@ -120,6 +132,112 @@ def test_mail_slack_webhook_and_remediation_are_told_of_the_same_alert(tmp_path)
     for secret in (PASSWORD, TOKEN, "slack-secret"):
         assert secret not in log
         assert secret not in status
+
+
+CHATS = {
+    "LLMVITALS_SLACK_WEBHOOK_URL": "/slack",
+    "LLMVITALS_DISCORD_WEBHOOK_URL": "/discord",
+    "LLMVITALS_NOTIFY_WEBHOOK_URL": "/people",
+}
+SECRETS = {
+    "LLMVITALS_TELEGRAM_BOT_TOKEN": "123456:telegram-secret",
+    "LLMVITALS_TELEGRAM_CHAT_ID": "-100123",
+    "LLMVITALS_PAGERDUTY_ROUTING_KEY": "pagerduty-secret",
+    "LLMVITALS_OPSGENIE_API_KEY": "opsgenie-secret",
+}
+
+
+def everybody(sink):
+    """Every way to tell people, all of them to *sink*, but for Teams, which this Alertmanager does not know."""
+    by_url = {key: f"{sink.url}{path}" for key, path in CHATS.items()}
+    return {**by_url, **SECRETS, "LLMVITALS_OPSGENIE_API_URL": sink.url}
+
+
+def to_sink(configuration, sink):
+    """Services whose addresses `.env` does not say are looked for at *sink*, too."""
+    people = next(receiver for receiver in configuration["receivers"] if receiver["name"] == "people")
+    people["telegram_configs"][0]["api_url"] = sink.url
+    people["pagerduty_configs"][0]["url"] = f"{sink.url}/pagerduty"
+
+
+def test_chats_and_on_call_services_get_what_they_can_show(tmp_path):
+    """Each gets the subject, what is wrong, where, since when, what is done, and the links; no secret is in the log."""
+    with http_sink() as sink, alertmanager(tmp_path, everybody(sink), sink, change=to_sink) as started:
+        fire(started.url, (SLOW, SLOW_TEXT))
+        eventually(lambda: len({d.path for d in sink.deliveries}) == 7, what="all seven posts")
+        log = started.log.read_text(encoding="utf-8")
+
+    posts = {delivery.path: delivery for delivery in sink.deliveries}
+    telegram = posts["/bot123456:telegram-secret/sendMessage"].body
+    opsgenie = posts["/v2/alerts"]
+    pagerduty = posts["/pagerduty"].body
+    discord = posts["/discord"].body["embeds"][0]
+    subject = "[FIRING 1] LLMLatencyHigh on companion"
+    assert [subject, subject, subject] == [discord["title"], opsgenie.body["message"], pagerduty["payload"]["summary"]]
+    assert telegram["chat_id"] == "-100123"
+    assert telegram["text"].startswith(subject)
+    for text in (
+        posts["/slack"].body["attachments"][0]["text"],
+        discord["description"],
+        telegram["text"],
+        opsgenie.body["description"],
+        pagerduty["payload"]["custom_details"]["alerts"],
+    ):
+        for part in (
+            "An operation is slower than its target.",
+            "the 95th percentile is 4.1s <b> above the target.",
+            "instance=127.0.0.1:9464 job=companion operation=talker",
+            "Remediation was told, and may act on it: http://127.0.0.1:9466/",
+            "http://127.0.0.1:3000/d/llmvitals-overview?var-job=companion",
+            "docs/runbooks/LLMLatencyHigh.md",
+        ):
+            assert part in text
+    assert ("warning", "llm", "companion") == tuple(
+        pagerduty["payload"][key] for key in ("severity", "component", "group")
+    )
+    assert ("trigger", "pagerduty-secret") == (pagerduty["event_action"], pagerduty["routing_key"])
+    assert ("P3", ["llmvitals", "llm"]) == (opsgenie.body["priority"], opsgenie.body["tags"])
+    assert opsgenie.authorization == "GenieKey opsgenie-secret"
+    for secret in ("telegram-secret", "pagerduty-secret", "opsgenie-secret"):
+        assert secret not in log
+
+
+def test_a_chat_is_told_of_ten_at_most(tmp_path):
+    """More than ten alerts of one group do not make a message that a chat refuses: the rest is counted."""
+    with http_sink() as sink, alertmanager(tmp_path, everybody(sink), sink, change=to_sink) as started:
+        many = [({**SLOW, "operation": f"op{number:02}"}, SLOW_TEXT) for number in range(40)]
+        for alert in many:
+            alert[0].pop("instance")
+        fire(started.url, *many)
+        eventually(lambda: [d for d in sink.deliveries if d.path == "/discord"], what="the chat's post")
+        (post,) = [d for d in sink.deliveries if d.path == "/discord"][:1]
+
+    text = post.body["embeds"][0]["description"]
+    assert 10 == text.count("since ")
+    assert "and more, 40 in all: " in text
+
+
+def test_notify_test_says_who_was_reached(tmp_path, monkeypatch, capsys):
+    """`make notify-test` sends one of each kind that is set, and says which did not arrive."""
+    settings = {**MAIL, "LLMVITALS_NOTIFY_WEBHOOK_URL": "http://127.0.0.1:1/nobody-listens"}
+    with http_sink() as sink, smtp_sink(free_port()) as mailbox:
+        settings["LLMVITALS_SMTP_HOST"] = mailbox.address
+        with alertmanager(tmp_path, settings, sink) as started:
+            place = Settings(tmp_path, {**settings, "LLMVITALS_ALERTMANAGER_PORT": str(started.port)})
+            code = notify_test.run(place, Terminal(), patience_seconds=6)
+            mails = len(mailbox.mails)
+    told = capsys.readouterr().out
+
+    assert (1, 1) == (code, mails)
+    assert mailbox.mails[0][1]["Subject"] == "[FIRING 1] NotificationTest on notify-test"
+    assert re.search(r"mail +delivered", told)
+    assert re.search(r"webhook +failed +see LLMVITALS_NOTIFY_WEBHOOK_URL", told)
+
+
+def test_notify_test_without_anybody_to_tell(tmp_path):
+    """Without a receiver the person is told where to set one."""
+    with pytest.raises(UnhealthyError, match="Nobody is told of anything"):
+        notify_test.run(Settings(tmp_path, {}), Terminal())
 
 
 def test_a_resolved_alert_says_until_when_it_lasted(tmp_path):

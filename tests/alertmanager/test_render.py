@@ -5,13 +5,16 @@ import subprocess
 import pytest
 import yaml
 
+from llmvitals_stack import compose
 from llmvitals_stack.alertmanager import BASE, render
+from llmvitals_stack.receivers import RECEIVERS
 
 MAIL = {
     "LLMVITALS_SMTP_HOST": "mail.example.org:587",
     "LLMVITALS_SMTP_FROM": "llmvitals@example.org",
     "LLMVITALS_SMTP_TO": "on-call@example.org, second@example.org",
 }
+TELEGRAM = {"LLMVITALS_TELEGRAM_BOT_TOKEN": "123456:secret", "LLMVITALS_TELEGRAM_CHAT_ID": "-100123"}
 REMEDIATION = {"remediation_url": "http://127.0.0.1:9466", "ingest_token_file": "/run/secrets/ingest_token"}
 
 
@@ -106,6 +109,20 @@ def test_links_lead_to_the_ports_that_were_set():
         ({"LLMVITALS_SLACK_WEBHOOK_URL": "hooks.slack.com/T"}, "LLMVITALS_SLACK_WEBHOOK_URL is no URL"),
         ({"LLMVITALS_NOTIFY_WEBHOOK_URL": "http://127.0.0.1:eighty/"}, "LLMVITALS_NOTIFY_WEBHOOK_URL is no URL"),
         ({"LLMVITALS_NOTIFY_WEBHOOK_URL": "ftp://host/x"}, "LLMVITALS_NOTIFY_WEBHOOK_URL is no URL"),
+        ({"LLMVITALS_DISCORD_WEBHOOK_URL": "discord"}, "LLMVITALS_DISCORD_WEBHOOK_URL is no URL"),
+        ({**TELEGRAM, "LLMVITALS_TELEGRAM_BOT_TOKEN": "token"}, "LLMVITALS_TELEGRAM_BOT_TOKEN is no token of a bot"),
+        ({**TELEGRAM, "LLMVITALS_TELEGRAM_CHAT_ID": "@me"}, "LLMVITALS_TELEGRAM_CHAT_ID is not a chat's number"),
+        ({"LLMVITALS_TELEGRAM_CHAT_ID": "1"}, "LLMVITALS_TELEGRAM_BOT_TOKEN is empty, so LLMVITALS_TELEGRAM_CHAT_ID"),
+        ({"LLMVITALS_PAGERDUTY_ROUTING_KEY": "a b"}, "LLMVITALS_PAGERDUTY_ROUTING_KEY has a blank in it"),
+        ({"LLMVITALS_OPSGENIE_API_KEY": "a\x07b"}, "LLMVITALS_OPSGENIE_API_KEY holds a character"),
+        (
+            {"LLMVITALS_OPSGENIE_API_KEY": "k", "LLMVITALS_OPSGENIE_API_URL": "eu"},
+            "LLMVITALS_OPSGENIE_API_URL is no URL",
+        ),
+        (
+            {"LLMVITALS_TEAMS_WEBHOOK_URL": "https://host/x"},
+            "LLMVITALS_TEAMS_WEBHOOK_URL needs Alertmanager 0.28 or newer; here is 0.25",
+        ),
     ],
 )
 def test_a_mistake_is_told_with_its_key_and_what_to_do(settings, mistake):
@@ -159,3 +176,26 @@ def test_alertmanager_takes_the_base_and_what_is_rendered(tmp_path):
     for path in (BASE, everything):
         finished = subprocess.run(["amtool", "check-config", path], capture_output=True, text=True, check=False)
         assert finished.returncode == 0, finished.stderr
+
+
+def test_teams_can_be_had_from_the_version_on_that_has_it():
+    """What an old Alertmanager would refuse to start with is refused before."""
+    settings = {"LLMVITALS_TEAMS_WEBHOOK_URL": "https://example.org/workflow"}
+    people = receiver(yaml.safe_load(render(settings, **REMEDIATION, version=(0, 28))), "people")
+
+    assert people["msteamsv2_configs"][0]["webhook_url"] == "https://example.org/workflow"
+
+
+def test_the_version_that_compose_pins_is_known():
+    """The receivers that Compose offers are those of the Alertmanager that it starts."""
+    services = yaml.safe_load((BASE.parents[1] / "docker-compose.yml").read_text(encoding="utf-8"))["services"]
+    major, minor = compose._ALERTMANAGER
+
+    assert services["alertmanager"]["image"].startswith(f"prom/alertmanager:v{major}.{minor}.")
+
+
+def test_every_key_of_a_receiver_is_in_the_example():
+    """`.env.example` lists what can be set."""
+    example = (BASE.parents[1] / ".env.example").read_text(encoding="utf-8").splitlines()
+
+    assert [] == [key for known in RECEIVERS for key in known.keys if f"{key}=" not in example]

@@ -118,7 +118,9 @@ def test_a_rule_that_was_removed_goes(settings):
 def test_secrets_and_receivers_are_private(settings):
     """Only their owner reads the tokens and Alertmanager's file."""
     render.secret_files(settings)
-    path = render.alertmanager_file(settings, remediation_url="http://127.0.0.1:1", ingest_token_file="/x")
+    path = render.alertmanager_file(
+        settings, remediation_url="http://127.0.0.1:1", ingest_token_file="/x", version=None
+    )
 
     private = [settings.secret_file(name) for name in ("admin", "ingest", "agent")]
     assert {0o600} == {stat.S_IMODE(file.stat().st_mode) for file in [path, *private]}
@@ -129,7 +131,7 @@ def test_a_receivers_mistake_is_one_of_the_settings(settings):
     settings = type(settings)(settings.root, {**settings.values, "LLMVITALS_SMTP_HOST": "no port here"})
 
     with pytest.raises(SettingsError) as caught:
-        render.alertmanager_file(settings, remediation_url="http://127.0.0.1:1", ingest_token_file="/x")
+        render.alertmanager_file(settings, remediation_url="http://127.0.0.1:1", ingest_token_file="/x", version=None)
 
     assert "LLMVITALS_SMTP" in str(caught.value)
 
