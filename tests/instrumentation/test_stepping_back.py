@@ -3,6 +3,7 @@
 import logging
 import subprocess
 import sys
+from functools import partial
 
 import openai
 import pytest
@@ -147,6 +148,26 @@ def test_what_is_shown_can_be_read(registry, meter):
         families = list(text_string_to_metric_families(encode_openmetrics(registry).decode()))
 
     assert 1 == sum(family.name == DURATION for family in families)
+
+
+@pytest.mark.parametrize(("hidden", "times"), [(False, 5), (True, 6)], ids=["known", "another version"])
+def test_opentelemetry_is_asked_what_it_shows_when_there_is_something_new(registry, meter, monkeypatch, hidden, times):
+    """Three scrapes, and twice or each time before: a collector without the way that we know tells it all the same."""
+    with begin_ours(registry) as vitals:
+        record(vitals)
+        app = meter().get_meter("app")
+        collector = next(each for each in registry._collector_to_names if "opentelemetry" in type(each).__module__)
+        collect, asked = collector.collect, []
+        if hidden:
+            monkeypatch.setattr(collector, "_callback", partial(collector._callback))
+        monkeypatch.setattr(collector, "collect", lambda: asked.append(1) or collect())
+
+        for name in ("app.duration", "gen_ai.client.operation.duration", "gen_ai.client.operation.duration"):
+            app.create_histogram(name, unit="s").record(1.0)
+            assert {DURATION: 1, TOKENS: 1} == types(registry)
+
+    assert times == len(asked)
+    assert shown_by_opentelemetry(registry, DURATION)
 
 
 def test_a_meter_that_raises_spoils_nothing(registry, meter, monkeypatch):
