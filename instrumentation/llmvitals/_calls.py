@@ -343,19 +343,16 @@ class Call:
             ended = recorder.kept[key][-1]
         except Exception:  # noqa: BLE001 -- a new one mostly; else a label whose own __hash__ or __eq__ raises
             ended = outcome(recorder, key)
-        seconds, told, together = now - self._started, self._details, ended.together
-        readers = ended.readers
+        seconds, readers, told = now - self._started, ended.readers, self._details
         if (
-            together is not None
+            ended.together is not None
             and ended.in_flight is self._in_flight
             and type(tokens_in) is type(tokens_out) is int
             and tokens_in >= 0 <= tokens_out
         ):
             if told is None:
-                together(seconds, tokens_in, tokens_out, ended.moves)
                 readers = ended.unpaired
-            else:
-                together(seconds, tokens_in, tokens_out, ())
+            ended.together(seconds, tokens_in, tokens_out, ended.moves if told is None else ())
             self._in_flight = None
         else:
             in_flight, self._in_flight = self._in_flight, None
