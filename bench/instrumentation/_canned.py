@@ -11,7 +11,13 @@ BASE_URL = "http://127.0.0.1:8081/v1"
 MESSAGES = [{"role": "user", "content": "How are you?"}]
 
 _ENVELOPE = {"id": "1", "created": 1, "model": "talker-2026"}
-_USAGE = {"prompt_tokens": 700, "completion_tokens": 50, "total_tokens": 750}
+_USAGE = {
+    "prompt_tokens": 700,
+    "completion_tokens": 50,
+    "total_tokens": 750,
+    "prompt_tokens_details": {"cached_tokens": 200},
+    "completion_tokens_details": {"reasoning_tokens": 20},
+}
 
 REPLY = ChatCompletion.model_validate(
     {
@@ -23,7 +29,7 @@ REPLY = ChatCompletion.model_validate(
 )
 
 
-def _chunk(choices: list[dict[str, Any]], usage: dict[str, int] | None) -> ChatCompletionChunk:
+def _chunk(choices: list[dict[str, Any]], usage: dict[str, Any] | None) -> ChatCompletionChunk:
     body = {**_ENVELOPE, "object": "chat.completion.chunk", "choices": choices, "usage": usage}
     return ChatCompletionChunk.model_validate(body)
 
