@@ -15,7 +15,7 @@ TARGET_LABELS = frozenset({"job", "instance"})
 class Series:
     """The series of one name: what they may be wrapped in, and the labels they may carry."""
 
-    counter: bool
+    counter: bool | None
     labels: frozenset[str]
 
 
@@ -38,4 +38,6 @@ def _add(found, name, kind, labels):
         parts = {f"{name}_bucket": (*labels, "le"), f"{name}_sum": labels, f"{name}_count": labels}
     for part, its_labels in parts.items():
         known = found[part].labels if part in found else TARGET_LABELS
-        found[part] = Series(counter=kind in {"counter", "histogram"}, labels=known | frozenset(its_labels))
+        # What /proc/vmstat has is counted by the kernel and typed by nobody: it may be read either way.
+        counter = None if kind == "untyped" else kind in {"counter", "histogram"}
+        found[part] = Series(counter=counter, labels=known | frozenset(its_labels))

@@ -75,7 +75,7 @@ class _Walk:
             self._wrong(f"{node.name} is a counter: read its rate or increase")
         if series.counter and OVER_GAUGES & set(within):
             self._wrong(f"{node.name} is a counter inside a function for gauges")
-        if not series.counter and OVER_COUNTERS & set(within):
+        if series.counter is False and OVER_COUNTERS & set(within):
             self._wrong(f"{node.name} is a gauge inside a function for counters")
         return series.labels
 
