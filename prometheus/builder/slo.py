@@ -140,7 +140,9 @@ def _record(slo: Slo, name: str, expression: str, **labels: str) -> Rule:
 
 
 def _ratio(slo: Slo, window: str) -> Rule:
-    bad, every = (f"sum_over_time({_of(slo, f'slo:sli_{which}:rate1m')}[{window}])" for which in ("bad_events", "events"))
+    bad, every = (
+        f"sum_over_time({_of(slo, f'slo:sli_{which}:rate1m')}[{window}])" for which in ("bad_events", "events")
+    )
     return _record(slo, f"slo:sli_error:ratio_rate{window}", f"{bad}\n/\n({every} > 0)", sloth_window=window)
 
 
