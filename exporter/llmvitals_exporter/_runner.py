@@ -83,16 +83,26 @@ class _Turn:
     """One collector's turn in one scrape. Whoever takes it first, the reading thread or the clock, decides it."""
 
     member: _Member
-    lane: "_Lane"
     started: float = field(default_factory=time.monotonic)
     decided: bool = False
 
 
 @dataclass(slots=True, eq=False)
 class _Lane:
-    """Members that one thread reads one after another."""
+    """Members that one thread reads one after another.
+
+    Attributes:
+        turn: The last that began; None before the first.
+        outcomes: Of those that came back in time.
+    """
 
     waiting: list[_Member]
+    turn: _Turn | None = None
+    outcomes: list[Outcome] = field(default_factory=list)
+
+
+#: The lanes that are through. One word for each: every wake-up makes the threads pass Python's lock to and fro.
+_Through = queue.SimpleQueue[_Lane]
 
 
 class Runner:
@@ -129,27 +139,25 @@ class Runner:
         """
         deadline = time.monotonic() + within
         members = [member for member in self._members if only is None or member.declaration.name in only]
-        events: queue.SimpleQueue[_Turn | Outcome] = queue.SimpleQueue()
+        through: _Through = queue.SimpleQueue()
         outcomes: dict[str, Outcome] = {}
         lanes = self._lanes(members, outcomes)
         for lane in lanes:
-            self._start(lane, events)
-        running: list[_Turn] = []
-        while len(outcomes) < len(members):
-            event = self._next(events, running, deadline)
-            if isinstance(event, _Turn):
-                running.append(event)
-            elif isinstance(event, Outcome):
-                outcomes[event.collector] = event
-                running = [turn for turn in running if turn.member.declaration.name != event.collector]
+            self._start(lane, through)
+        while lanes:
+            arrived = self._next(through, lanes, deadline)
+            if arrived is not None:
+                lanes.remove(arrived)
+                _take(outcomes, arrived.outcomes)
             elif time.monotonic() < deadline:
-                lanes += self._give_up_the_late(events, running)
+                lanes = self._give_up_the_late(through, lanes, outcomes)
             else:
-                self._stop(lanes, running)
+                _take(outcomes, self._stop(lanes))
                 over = f"the {within:g} s of the scrape were over"
                 for member in members:
                     name = member.declaration.name
                     outcomes.setdefault(name, Outcome(name, State.STUCK, within, {}, over))
+                break
         self._tell(members, outcomes)
         return [outcomes[member.declaration.name] for member in members]
 
@@ -175,67 +183,69 @@ class Runner:
                 shared.waiting.append(member)
         return [lane for lane in lanes if lane.waiting]
 
-    def _start(self, lane: _Lane, events: "queue.SimpleQueue[_Turn | Outcome]") -> None:
-        threading.Thread(target=self._run, args=(lane, events), name="collector", daemon=True).start()
+    def _start(self, lane: _Lane, through: _Through) -> None:
+        threading.Thread(target=self._run, args=(lane, through), name="collector", daemon=True).start()
 
-    def _run(self, lane: _Lane, events: "queue.SimpleQueue[_Turn | Outcome]") -> None:
+    def _run(self, lane: _Lane, through: _Through) -> None:
         while True:
             with self._lock:
                 if not lane.waiting:
-                    return
+                    break
                 member = lane.waiting.pop(0)
                 member.busy = True
-            turn = _Turn(member, lane)
-            events.put(turn)
+                turn = lane.turn = _Turn(member)
             outcome = _read(member, turn.started)
             with self._lock:
                 member.busy = False
-                late, turn.decided = turn.decided, True
-            if late:
-                return  # The scrape went on without us.
-            events.put(outcome)
+                if turn.decided:
+                    return  # The scrape went on without us.
+                turn.decided = True
+                lane.outcomes.append(outcome)
+        through.put(lane)
 
     # --- Time ---------------------------------------------------------------------------------------------------------
 
-    def _next(
-        self, events: "queue.SimpleQueue[_Turn | Outcome]", running: Sequence[_Turn], deadline: float
-    ) -> "_Turn | Outcome | None":
-        """The next event, or None when the time of a running collector, or of all, is over."""
-        end = min((turn.started + self._timeout for turn in running), default=math.inf)
-        end = min(end, deadline)
-        remaining = None if math.isinf(end) else max(0.0, end - time.monotonic())
+    def _next(self, through: _Through, lanes: Sequence[_Lane], deadline: float) -> _Lane | None:
+        """The next lane that is through, or None when somebody may be late, or all are."""
+        with self._lock:
+            turns = [lane.turn for lane in lanes]
+        now = time.monotonic()
+        # A turn that began meanwhile is seen at the end of the one before it, which is never later than its own.
+        end = min(deadline, *((now if turn is None else turn.started) + self._timeout for turn in turns))
         try:
-            return events.get(timeout=remaining)
+            return through.get(timeout=max(0.0, end - now))
         except queue.Empty:
             return None
 
-    def _give_up_the_late(self, events: "queue.SimpleQueue[_Turn | Outcome]", running: Sequence[_Turn]) -> list[_Lane]:
-        """Returns the lanes of those who stood behind the late ones."""
-        new = []
-        now = time.monotonic()
-        for turn in running:
-            if now - turn.started < self._timeout:
-                continue
+    def _give_up_the_late(self, through: _Through, lanes: Sequence[_Lane], outcomes: dict[str, Outcome]) -> list[_Lane]:
+        """Returns the lanes to wait for: a late one is replaced by one of those who stood behind."""
+        going = []
+        for lane in lanes:
             with self._lock:
-                finished, turn.decided = turn.decided, True
-            if finished:
-                continue  # Its outcome is in the queue already.
-            name = turn.member.declaration.name
-            events.put(Outcome(name, State.STUCK, now - turn.started, {}, f"took longer than {self._timeout:g} s"))
-            with self._lock:
+                turn, now = lane.turn, time.monotonic()
+                late = turn is not None and not turn.decided and now - turn.started >= self._timeout
+                if turn is None or not late:
+                    going.append(lane)
+                    continue
+                turn.decided = True
                 # A list of its own: the late thread must find nothing more to do.
-                lane, turn.lane.waiting = _Lane(turn.lane.waiting), []
-            if lane.waiting:
-                new.append(lane)
-                self._start(lane, events)
-        return new
+                rest, lane.waiting = _Lane(lane.waiting), []
+            name = turn.member.declaration.name
+            stuck = Outcome(name, State.STUCK, now - turn.started, {}, f"took longer than {self._timeout:g} s")
+            _take(outcomes, [*lane.outcomes, stuck])
+            if rest.waiting:
+                going.append(rest)
+                self._start(rest, through)
+        return going
 
-    def _stop(self, lanes: Sequence[_Lane], running: Sequence[_Turn]) -> None:
+    def _stop(self, lanes: Sequence[_Lane]) -> list[Outcome]:
+        """What there is; nothing more is read for this scrape."""
         with self._lock:
             for lane in lanes:
                 lane.waiting.clear()
-            for turn in running:
-                turn.decided = True
+                if lane.turn is not None:
+                    lane.turn.decided = True
+            return [outcome for lane in lanes for outcome in lane.outcomes]
 
     # --- The log ------------------------------------------------------------------------------------------------------
 
@@ -253,6 +263,10 @@ class Runner:
                 member.told = news
 
 
+def _take(outcomes: dict[str, Outcome], more: Sequence[Outcome]) -> None:
+    outcomes.update((outcome.collector, outcome) for outcome in more)
+
+
 # --- One collector ----------------------------------------------------------------------------------------------------
 
 
@@ -260,12 +274,13 @@ def _read(member: _Member, started: float) -> Outcome:
     name = member.declaration.name
     state, samples, error = State.OK, {}, ""
     try:
-        samples = checked(member.declaration, member.source.read())
+        try:
+            samples = checked(member.declaration, member.source.read())
+        except CollectionFailedError as failure:
+            state, error = State.FAILED, str(failure)
+            samples = checked(member.declaration, failure.health)
     except NothingToCollect as absence:
         state, error = State.ABSENT, str(absence)
-    except CollectionFailedError as failure:
-        state, error = State.FAILED, str(failure)
-        samples = checked(member.declaration, failure.health)
     except BaseException as failure:  # noqa: BLE001 -- whatever it is, even SystemExit: the others are served
         state, error = State.FAILED, f"{type(failure).__name__}: {failure}"
     return Outcome(name, state, time.monotonic() - started, samples, error)

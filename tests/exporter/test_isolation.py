@@ -44,6 +44,7 @@ TROUBLE = {
     "raises": raises(RuntimeError("no")),
     "raises after a reading": raises_halfway,
     "ends the thread": raises(SystemExit(3)),
+    "fails with garbage": raises(CollectionFailedError("lost", health=[None])),
     "gives None": lambda: None,
     "gives a number": lambda: 3,
     "no reading": lambda: [None],
