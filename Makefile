@@ -79,10 +79,11 @@ test-python: ## Check the library on another interpreter: make test-python PYTHO
 	@$(ELSEWHERE)/bin/python -m pip install --quiet --no-deps --no-build-isolation --editable .
 	@$(ELSEWHERE)/bin/python -m pytest -p no:cacheprovider tests/instrumentation
 
-lint: $(VENV)/.dev ## ruff, mypy
+lint: $(VENV)/.dev ## ruff, mypy, the rules' lint
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/python -m prometheus.lint
 	$(BIN)/mypy tests/typing/application.py
 
 format: $(VENV)/.dev ## Format the Python sources
