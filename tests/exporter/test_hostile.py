@@ -70,6 +70,7 @@ texts = st.text(max_size=20) | meaning
 numbers = st.floats() | st.integers() | st.integers(min_value=2**62, max_value=10**400)
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(texts, texts, st.floats())), texts)
 def test_any_reading(rows, help_):
     """Any text is a label's value or a help, any float a number or the end of its own collector."""
