@@ -4,9 +4,10 @@
     python bench/exporter.py --endurance [--scrapes 100000]
 
 All serve on this machine, on the collectors that both exporters have; scrapes alternate, so that what else the machine
-does falls on all. Latency is of the whole HTTP exchange, on a kept connection where the server keeps it, CPU is the
-processes' own time, memory their resident size at the end. prometheus_client serves what our collectors read, so that
-what differs is the server and the encoder.
+does falls on all (where that is much, "chrt -r 1 python bench/exporter.py" keeps it out of the p99). Latency is of the
+whole HTTP exchange, on a kept connection where the server keeps it, CPU is the processes' own time, memory their
+resident size at the end. prometheus_client serves what our collectors read, so that what differs is the server and the
+encoder.
 
 --endurance scrapes one exporter, with every collector at work, as often as Prometheus would in days, and tells by how
 much its memory grew after the first 2,000 scrapes.
