@@ -12,14 +12,23 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from grafana.builder.dashboards import overview, remediation
+from grafana.builder.dashboards import caches, llm_service, operations, overview, reliability, remediation, users
 
 FOLDER = Path(__file__).resolve().parent.parent / "dashboards"
+DASHBOARDS = (
+    overview.build,
+    llm_service.build,
+    reliability.build,
+    operations.build,
+    caches.build,
+    users.build,
+    remediation.build,
+)
 
 
 def files() -> dict[str, bytes]:
     """Each file's name and bytes."""
-    return {f"{d['uid']}.json": _encode(d) for d in (overview.build(), remediation.build())}
+    return {f"{d['uid']}.json": _encode(d) for d in (make() for make in DASHBOARDS)}
 
 
 def problems(folder: Path = FOLDER) -> list[str]:

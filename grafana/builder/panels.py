@@ -42,6 +42,11 @@ class Column:
     width: int | None = None
 
 
+def alerted(*alerts: str) -> str:
+    """A sentence for a description: which alerts watch what the panel shows, and what to do when they fire."""
+    return " ".join(f"Alert {name}: docs/runbooks/{name}.md." for name in alerts)
+
+
 def timeseries(
     ident: int,
     title: str,
@@ -76,7 +81,7 @@ def timeseries(
         "axisBorderShow": False,
         "axisPlacement": "auto",
         "drawStyle": "bars" if bars else "line",
-        "fillOpacity": 60 if bars else (25 if stacked else 8),
+        "fillOpacity": 60 if bars else 25 if stacked else 8 if single else 0,
         "lineInterpolation": "stepAfter" if stepped else "linear",
         "lineWidth": 1,
         "pointSize": 4,
@@ -85,7 +90,7 @@ def timeseries(
         "stacking": {"group": "A", "mode": "normal" if stacked else "none"},
         "thresholdsStyle": {"mode": "dashed" if limit else "off"},
     }
-    defaults = _defaults(unit, limit, no_value=no_value, low=low, high=high, decimals=decimals, mappings=mappings)
+    defaults = defaults_of(unit, limit, no_value=no_value, low=low, high=high, decimals=decimals, mappings=mappings)
     if soft_high is not None:
         custom["axisSoftMax"] = soft_high
     defaults["color"] = {"mode": "fixed", "fixedColor": "blue"} if single else {"mode": "palette-classic"}
@@ -100,11 +105,11 @@ def timeseries(
         },
         "tooltip": {"mode": "multi", "sort": "desc"},
     }
-    return _panel(
+    return panel_of(
         ident,
         "timeseries",
         title,
-        about,
+        _watched(about, limit),
         queries,
         defaults=defaults,
         options=options,
@@ -131,7 +136,7 @@ def stat(
     mappings: Sequence[Mapping[str, Any]] = (),
 ) -> Panel:
     """One number. It is coloured only when it has a *limit*: a tile without a judgement stays neutral."""
-    defaults = _defaults(unit, limit, no_value=no_value, low=low, decimals=decimals, mappings=mappings)
+    defaults = defaults_of(unit, limit, no_value=no_value, low=low, decimals=decimals, mappings=mappings)
     judged = limit is not None or bool(mappings)
     defaults["color"] = {"mode": "thresholds"} if judged else {"mode": "fixed", "fixedColor": "blue"}
     options = {
@@ -145,7 +150,9 @@ def stat(
         "textMode": "value",
         "wideLayout": True,
     }
-    return _panel(ident, "stat", title, about, [query], defaults=defaults, options=options, size=(width, height))
+    return panel_of(
+        ident, "stat", title, _watched(about, limit), [query], defaults=defaults, options=options, size=(width, height)
+    )
 
 
 def bargauge(
@@ -162,7 +169,7 @@ def bargauge(
     decimals: int | None = 0,
     no_value: str = "No data",
 ) -> Panel:
-    defaults = _defaults(unit, limit, no_value=no_value, low=0, high=high, decimals=decimals)
+    defaults = defaults_of(unit, limit, no_value=no_value, low=0, high=high, decimals=decimals)
     defaults["color"] = {"mode": "thresholds"} if limit else {"mode": "fixed", "fixedColor": "blue"}
     options = {
         "displayMode": "basic",
@@ -178,7 +185,8 @@ def bargauge(
         "valueMode": "color",
     }
     now = Query(query.expr, query.legend, now=True)
-    return _panel(ident, "bargauge", title, about, [now], defaults=defaults, options=options, size=(width, height))
+    about = _watched(about, limit)
+    return panel_of(ident, "bargauge", title, about, [now], defaults=defaults, options=options, size=(width, height))
 
 
 def table(
@@ -212,7 +220,7 @@ def table(
         },
     }
     transformations = [organize] if len(queries) == 1 else [{"id": "merge", "options": {}}, organize]
-    defaults = _defaults("", None, no_value=no_value, low=None)
+    defaults = defaults_of("", None, no_value=no_value, low=None)
     defaults["custom"] = {"align": "auto", "cellOptions": {"type": "auto"}, "inspect": False}
     options = {
         "cellHeight": "sm",
@@ -221,11 +229,11 @@ def table(
         "sortBy": [{"displayName": sort[0], "desc": sort[1]}] if sort else [],
     }
     overrides = [o for o in (_column_override(c) for c in columns) if o["properties"]]
-    panel = _panel(
+    panel = panel_of(
         ident,
         "table",
         title,
-        about,
+        _watched(about, *(c.limit for c in columns)),
         now,
         defaults=defaults,
         options=options,
@@ -236,6 +244,12 @@ def table(
         target["format"] = "table"
     panel["transformations"] = transformations
     return panel
+
+
+def _watched(about: str, *limits: Limit | None) -> str:
+    """*about*, and the alerts that own the *limits*."""
+    alerts = dict.fromkeys(limit.alert for limit in limits if limit is not None and limit.alert)
+    return f"{about} {alerted(*alerts)}" if alerts else about
 
 
 def _column_override(column: Column) -> dict[str, Any]:
@@ -255,7 +269,7 @@ def _column_override(column: Column) -> dict[str, Any]:
     return {"matcher": {"id": "byName", "options": column.title}, "properties": properties}
 
 
-def _defaults(
+def defaults_of(
     unit: str,
     limit: Limit | None,
     *,
@@ -270,7 +284,7 @@ def _defaults(
     return found | {key: value for key, value in optional.items() if value is not None}
 
 
-def _panel(
+def panel_of(
     ident: int,
     kind: str,
     title: str,

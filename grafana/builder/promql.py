@@ -44,6 +44,12 @@ def stepped_up(name: str, *by: str) -> str:
     return f"({now} - {before} > 0) or ({now} unless {before}) > 0"
 
 
+def newer(name: str, *by: str) -> str:
+    """Above zero where the latest of some moments is later than one step before, or is there for the first time."""
+    now, before = (aggregate("max", f"{select(name)}{offset}", *by) for offset in ("", " offset $__interval"))
+    return f"({now} - {before} > 0) or ({now} unless {before})"
+
+
 def aggregate(operator: str, expression: str, *by: str) -> str:
     """``operator by (labels) (expression)``, without the clause when there is no label."""
     clause = f" by ({', '.join(by)})" if by else ""

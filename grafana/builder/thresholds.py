@@ -35,6 +35,17 @@ RECONCILE_AGE = Limit("RemediationFailing", warning=120)
 INBOX_AGE = Limit("RemediationFailing", critical=30)
 GPU_MEMORY_RATIO = Limit("GPUMemoryNearlyFull", warning=0.95)
 GPU_TEMPERATURE = Limit("GPUTemperatureHigh", warning=85, critical=92)
+API_ERROR_RATIO = Limit("LLMApiErrors", warning=0.05)
+STREAMS_ABORTED = Limit("LLMStreamAborted", warning=0.05)
+RETRY_RATIO = Limit("LLMRetryStorm", warning=0.3)
+LIMIT_HEADROOM = Limit("LLMLimitNearlySpent", warning=0.1, low=True)
+MODULE_ERROR_RATIO = Limit("LLMModuleFailing", warning=0.5)
+MEMORY_FILL = Limit("LLMSemanticMemoryNearlyFull", warning=0.9)
+WAL_BYTES = Limit("LLMSqliteWalLarge", warning=67108864)
+COST_PER_HOUR = Limit("LLMCostHigh", warning=10, critical=50)
+OPEN_FILES = Limit("LLMFileDescriptorsHigh", warning=0.8)
+CLOSE_WAIT = Limit("LLMConnectionsNotClosed", warning=20)
+GPU_MEMORY_TEMPERATURE = Limit("GPUTemperatureHigh", warning=95, critical=105)
 
 # Yes or no: one of these is enough for a person to look.
 ANY_IS_BAD = Limit("", critical=1)
@@ -51,6 +62,17 @@ LIMITS = (
     WATCHDOG_AGE,
     RECONCILE_AGE,
     INBOX_AGE,
+    API_ERROR_RATIO,
+    STREAMS_ABORTED,
+    RETRY_RATIO,
+    LIMIT_HEADROOM,
+    MODULE_ERROR_RATIO,
+    MEMORY_FILL,
+    WAL_BYTES,
+    COST_PER_HOUR,
+    OPEN_FILES,
+    CLOSE_WAIT,
+    GPU_MEMORY_TEMPERATURE,
 )
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import requests
 from tests.grafana.queries import FOLDER, interpolate, load, queries
+from tests.grafana.rightly_empty import RIGHTLY_EMPTY
 
 GPU_PANELS = frozenset({"GPU utilisation", "GPU memory", "GPU temperature", "GPU power"})
 # Panels that are rightly empty on a machine without the thing, or while nothing has gone wrong.
@@ -28,6 +29,7 @@ MAY_BE_EMPTY = GPU_PANELS | frozenset(
         "Refusals by gate",
         "Errors inside",
     }
+    | set(RIGHTLY_EMPTY)
 )
 
 

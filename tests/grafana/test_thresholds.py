@@ -30,7 +30,7 @@ def test_a_panel_changes_colour_where_the_alert_fires(limit):
 
     for severity, number in (("warning", limit.warning), ("critical", limit.critical)):
         if number is not None:
-            assert any(re.search(rf"{sign} {_number(f'{number:g}')}", e) for e in rules[severity]), rules
+            assert any(re.search(rf"{sign} {_number(f'{number:.15g}')}", e) for e in rules[severity]), rules
 
 
 def test_user_profiles_are_judged_by_the_applications_limit():

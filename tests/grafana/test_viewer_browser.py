@@ -24,6 +24,10 @@ CHROMIUM = [
 ]
 # The fake host has no GPU, and nothing fires where no alert rule is loaded.
 EMPTY = {"GPU utilisation", "GPU memory", "GPU temperature", "GPU power", "Alerts"}
+# What the fake services feed. All dashboards are looked at with the running demo, in tests/stack.
+FED = ("llmvitals-overview", "llmvitals-remediation")
+# Kinds of panels that the viewer does not draw.
+GRAFANA_ALONE = {"heatmap", "state-timeline", "piechart"}
 PATIENCE_MS = 20_000
 
 
@@ -82,8 +86,10 @@ def _five_minutes():
 
 
 def test_every_query_has_an_answer(prometheus_url):
-    """The live gate finds nothing against the shipped dashboards on the fake services."""
-    assert [] == check_live(prometheus_url)
+    """The live gate finds nothing against the shipped dashboards on the fake services, which feed two of them."""
+    found = check_live(prometheus_url)
+
+    assert [] == [f for f in found if f.startswith(FED) or not f.endswith(": no data")]
 
 
 def test_the_live_gate_finds_what_is_wrong(prometheus_url, tmp_path):
@@ -103,7 +109,7 @@ def test_the_live_gate_finds_what_is_wrong(prometheus_url, tmp_path):
     assert "-1.0 is below 0" in found[1]
 
 
-@pytest.mark.parametrize("uid", load())
+@pytest.mark.parametrize("uid", FED)
 def test_every_panel_is_drawn(page, viewer_url, uid):
     """Each panel of the dashboard shows data; those for what the machine lacks say so."""
     wanted = {p["title"]: "nodata" if p["title"] in EMPTY else "true" for p in panels(load()[uid])}
@@ -112,6 +118,16 @@ def test_every_panel_is_drawn(page, viewer_url, uid):
     _open(page, f"{viewer_url}/d/{uid}?from=now-5m&to=now%2B1m")
 
     assert wanted == _states(page)
+
+
+@pytest.mark.parametrize("uid", sorted(set(load()) - set(FED)))
+def test_no_panel_is_in_trouble(page, viewer_url, uid):
+    """Where the fake services tell little, each panel still shows data or says that there is none."""
+    _open(page, f"{viewer_url}/d/{uid}?from=now-5m&to=now")
+
+    grafana_alone = {p["title"] for p in panels(load()[uid]) if p["type"] in GRAFANA_ALONE}
+    states = {title: state for title, state in _states(page).items() if title not in grafana_alone}
+    assert {} == {title: state for title, state in states.items() if state not in {"true", "nodata"}}
 
 
 def test_tiles_show_what_prometheus_says(page, viewer_url, prometheus_url):

@@ -4,7 +4,20 @@ from typing import Any
 
 from grafana.builder.dashboards.application import application_rows
 from grafana.builder.dashboards.machine import machine_rows
-from grafana.builder.layout import Row, annotation, dashboard, label_variable
+from grafana.builder.dashboards.shared import (
+    CLIENT,
+    DURATION,
+    ERRORS,
+    FIRING,
+    FIRST_CHUNK,
+    REQUESTS,
+    TOKENS,
+    TROUBLE,
+    annotations,
+    recorded_quantiles,
+    service_variables,
+)
+from grafana.builder.layout import Row, dashboard
 from grafana.builder.overrides import QUANTILE_COLORS, color_by_name, dashed
 from grafana.builder.panels import MULTIPLE, Panel, Query, stat, timeseries
 from grafana.builder.promql import (
@@ -15,23 +28,9 @@ from grafana.builder.promql import (
     ratio,
     recorded_quantile,
     select,
-    stepped_up,
     total,
 )
 from grafana.builder.thresholds import ANY_IS_BAD, ERROR_RATIO, MEMORY_RATIO, USER_PROFILES
-
-# Recorded over the last minute, from our own names and from those of other instrumentations.
-REQUESTS = "llm:requests:rate1m"
-ERRORS = "llm:errors:rate1m"
-TOKENS = "llm:tokens:rate1m"
-DURATION = "llm:duration_seconds_bucket:rate1m"
-FIRST_CHUNK = "llm:ttft_seconds_bucket:rate1m"
-
-# What an LLM server says of itself counts the same calls again.
-CLIENT = 'src="client"'
-FIRING = 'alertstate="firing"'
-# The Watchdog fires always, to prove that alerts arrive; it is no trouble.
-TROUBLE = 'severity!="none"'
 
 
 def build() -> dict[str, Any]:
@@ -46,37 +45,10 @@ def build() -> dict[str, Any]:
         "llmvitals-overview",
         "llmvitals / Overview",
         "Is every LLM application well, and if not, where does it hurt?",
-        variables=[
-            label_variable("job", "Service", "up", "job"),
-            label_variable("instance", "Instance", 'up{job=~"$job"}', "instance"),
-        ],
+        variables=service_variables(),
         annotations=annotations(),
         rows=rows,
     )
-
-
-def annotations() -> list[dict[str, Any]]:
-    fired = total(select("ALERTS", FIRING, TROUBLE), "alertname", "severity", "job")
-    return [
-        annotation(
-            "Remediations",
-            stepped_up("llmvitals_remediation_attempts_total", "handler", "verdict"),
-            title="Remediation: {{handler}}",
-            text="{{handler}}: {{verdict}}",
-            tags="handler,verdict",
-            color="blue",
-            step="5s",
-        ),
-        annotation(
-            "Firing alerts",
-            f"{fired} > 0",
-            title="{{alertname}}",
-            text="{{alertname}} ({{severity}}) on {{job}}",
-            tags="severity,job",
-            color="red",
-            step="5s",
-        ),
-    ]
 
 
 def _first_line() -> list[Panel]:
@@ -193,18 +165,12 @@ def _traffic() -> list[Panel]:
 def _latency() -> list[Panel]:
     colors = color_by_name(QUANTILE_COLORS)
 
-    def quantiles(histogram: str) -> list[Query]:
-        return [
-            Query(recorded_quantile(q, histogram, SERVICE, CLIENT), f"p{q * 100:g} {{{{job}}}}")
-            for q in (0.5, 0.95, 0.99)
-        ]
-
     return [
         timeseries(
             201,
             "Call duration",
             "From the request to the last byte of the answer.",
-            quantiles(DURATION),
+            recorded_quantiles(DURATION, SERVICE, CLIENT),
             unit="s",
             overrides=colors,
             no_value="No traffic",
@@ -213,7 +179,7 @@ def _latency() -> list[Panel]:
             202,
             "Time to first chunk",
             "How long a person waits before a streamed answer begins.",
-            quantiles(FIRST_CHUNK),
+            recorded_quantiles(FIRST_CHUNK, SERVICE, CLIENT),
             unit="s",
             overrides=colors,
             no_value="No streams",

@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from grafana.builder.dashboards.overview import annotations
 from grafana.builder.dashboards.remediation_service import BAR, BAR_WINDOW, HANDLER, PREFIX, service_rows
+from grafana.builder.dashboards.shared import annotations
 from grafana.builder.layout import Row, dashboard, label_variable
 from grafana.builder.overrides import QUANTILE_COLORS, color_by_name, value_map
 from grafana.builder.panels import Column, Panel, Query, stat, table, timeseries
