@@ -25,8 +25,12 @@ _active: ContextVar["Call | None"] = ContextVar("llmvitals_call", default=None)
 
 
 def active_call() -> "Call | None":
-    """Return the call whose ``with`` block or decorated function is running here."""
-    return _active.get()
+    """Return the call whose ``with`` block or decorated function is running here; one that has ended is none.
+
+    Threads and tasks that were started inside of a block have a copy of its context, for as long as they live.
+    """
+    call = _active.get()
+    return call if call is not None and call._open else None  # noqa: SLF001 -- of this module
 
 
 class Call:

@@ -1,4 +1,5 @@
 import asyncio
+import contextvars
 import functools
 import gc
 import inspect
@@ -227,6 +228,20 @@ def test_inside_the_applications_call_nothing_is_counted_twice(watched, client):
     assert 1 == durations(watched, gen_ai_provider_name="primary", gen_ai_operation_name="embeddings")
     assert 2 == durations(watched, gen_ai_provider_name="mine", gen_ai_response_model="talker-2026")
     assert {"completed": 1} == ends(watched)
+
+
+def test_a_call_that_has_ended_takes_up_nothing_more(watched, client):
+    """What was started inside of it, and asks later, makes a call of its own; so does what asks again in its block."""
+    with watched.call(provider="mine", model="talker") as call:
+        later = contextvars.copy_context()
+        call.usage(input_tokens=1, output_tokens=1)
+    later.run(client.chat.completions.create, model="talker", messages=QUESTION)
+    with watched.call(provider="mine", model="talker") as call:
+        call.finish()
+        client.chat.completions.create(model="talker", messages=QUESTION)
+
+    assert 2 == durations(watched, gen_ai_provider_name="mine")
+    assert 2 == durations(watched, gen_ai_provider_name="primary", gen_ai_response_model="talker-2026")
 
 
 def test_the_sdks_helpers_go_through_it(watched, client):

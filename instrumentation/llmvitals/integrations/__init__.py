@@ -100,7 +100,7 @@ def _watch(library: str, module: str, file: str) -> bool:
     try:
         if importlib.util.find_spec(module.partition(".")[0]) is None:
             return False
-    except ValueError:  # A stand-in in sys.modules without a spec.
+    except Exception:  # noqa: BLE001 -- a stand-in in sys.modules without a spec, or an import hook of somebody's
         return False
     session = _sessions[library] = Session(library, _target, _after_import)
     if module in sys.modules:

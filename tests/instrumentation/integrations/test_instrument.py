@@ -94,6 +94,42 @@ def test_a_library_that_looks_different_is_left_alone(monkeypatch, caplog):
     assert close is pytest.importorskip("httpx").HTTPTransport.close
 
 
+@pytest.mark.parametrize("stand_in", ["empty", "raising", "without a spec", "a finder that raises"])
+def test_strange_libraries_do_not_raise(stand_in):
+    """Half-installed, of an unknown version, or a test's stand-in: each is left alone, and said in the log."""
+    assert ["True"] == run(f"""
+import importlib.machinery, sys, types
+import llmvitals
+from llmvitals import integrations, testing
+
+class Raising(types.ModuleType):
+    def __getattr__(self, name):
+        raise RuntimeError(name)
+
+class Finder:
+    def find_spec(self, name, path, target=None):
+        if name in ("openai", "httpx"):
+            raise ImportError(name)
+
+stand_in = {stand_in!r}
+if stand_in == "a finder that raises":
+    sys.meta_path.insert(0, Finder())
+else:
+    for _, module, _ in integrations._LIBRARIES:
+        for name in (module.partition(".")[0], module):
+            made = (Raising if stand_in == "raising" else types.ModuleType)(name)
+            made.__path__ = []
+            made.__spec__ = importlib.machinery.ModuleSpec(name, None) if stand_in in ("empty", "raising") else None
+            sys.modules[name] = made
+import logging
+logging.disable()
+with testing.fresh() as vitals:
+    watched = llmvitals.instrument(vitals)
+    llmvitals.uninstrument()
+print(not {{"openai", "httpx"}} & set(watched))
+""")
+
+
 def test_a_second_time_changes_where_it_is_recorded(http_server):
     """And wraps nothing twice."""
     import requests
