@@ -19,9 +19,9 @@ def run(*arguments):
 
 
 @contextmanager
-def serving(*arguments, program=PROGRAM, **options):
+def serving(*arguments, **options):
     """The running program and its address; *options* are Popen's."""
-    command = [*program, "--port", "0", *arguments]
+    command = [*PROGRAM, "--port", "0", *arguments]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, **options) as process:
         try:
             line = process.stderr.readline()
