@@ -53,14 +53,15 @@ test: $(VENV)/.dev packages ## Check everything; installs what it needs
 	@$(BIN)/mypy
 	@$(BIN)/mypy tests/typing/application.py
 	@$(AT_ONCE)
-	@$(MAKE) --no-print-directory test-oldest test-litellm
 
 # The five loops mostly wait, four minutes of them: the other tests run meanwhile, on the second core.
 AT_ONCE = mkdir -p build; \
 	$(BIN)/python -m pytest -p no:cacheprovider tests/stack/test_up.py >build/test-up.log 2>&1 & up=$$!; \
-	trap 'kill -TERM $$up; exit 130' INT TERM; \
-	$(BIN)/python -m pytest --ignore tests/stack/test_up.py; rest=$$?; \
-	wait $$up; up=$$?; cat build/test-up.log; exit $$((rest ? rest : up))
+	$(MAKE) --no-print-directory test-oldest test-litellm >build/test-others.log 2>&1 & others=$$!; \
+	trap 'kill -TERM $$up $$others; exit 130' INT TERM; \
+	$(BIN)/python -m pytest --ignore tests/stack/test_up.py; main=$$?; \
+	wait $$up; up=$$?; wait $$others; others=$$?; \
+	cat build/test-up.log build/test-others.log; exit $$((main ? main : up ? up : others))
 
 # Of the packages of this project's own, the integrations' tests import the library only.
 test-oldest: $(OLDEST)/.made ## Check the integrations with the oldest libraries that they support
