@@ -12,7 +12,17 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from grafana.builder.dashboards import caches, llm_service, operations, overview, reliability, remediation, users
+from grafana.builder.dashboards import (
+    caches,
+    cost,
+    llm_service,
+    operations,
+    overview,
+    python,
+    reliability,
+    remediation,
+    users,
+)
 
 FOLDER = Path(__file__).resolve().parent.parent / "dashboards"
 DASHBOARDS = (
@@ -22,6 +32,8 @@ DASHBOARDS = (
     operations.build,
     caches.build,
     users.build,
+    cost.build,
+    python.build,
     remediation.build,
 )
 
