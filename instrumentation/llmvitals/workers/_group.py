@@ -23,7 +23,10 @@ from llmvitals.workers._kin import Process
 
 VARIABLE = "LLMVITALS_WORKERS_DIR"
 LOCK_SECONDS = 5.0
-"""How long the other workers are waited for. They hold a lock for a millisecond, unless one is stopped in that."""
+"""How long one other worker is waited for. They hold a lock for a millisecond, unless one is stopped in that."""
+
+_HERD_SECONDS = 30.0
+"""How long all others together are waited for, while a lock goes from one to the next."""
 
 _FORGOTTEN_AFTER_SECONDS = 86_400.0
 _RETAINED, _MANY, _BAD = "retained", "many", "bad"
@@ -71,25 +74,34 @@ def base_directory() -> Path:
 
 @contextmanager
 def locked(path: Path, seconds: float = LOCK_SECONDS) -> Iterator[None]:
-    """Hold the lock of the file at *path*, which is made if need be. TimeoutError when others hold it that long."""
+    """Hold the lock of the file at *path*, which is made if need be. TimeoutError when one other holds it that long."""
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     try:
         if not try_lock(descriptor, seconds):
             raise TimeoutError(f"another worker has held {path} for {seconds:g} s")
-        yield
+        os.utime(descriptor)  # Who waits sees that it has gone to another.
+        try:
+            yield
+        finally:
+            # Closing is not enough: a process that another thread forked meanwhile has this description, too.
+            fcntl.flock(descriptor, fcntl.LOCK_UN)
     finally:
         os.close(descriptor)
 
 
 def try_lock(descriptor: int, seconds: float = 0.0, *, kind: int = fcntl.LOCK_EX) -> bool:
-    """Take the lock of an open file, within *seconds*; return whether it could be had."""
-    until = time.monotonic() + seconds
-    pause = 0.0005
+    """Take the lock of an open file, when nobody holds it for *seconds* on end; return whether it could be had."""
+    now = time.monotonic()
+    until, latest = now + seconds, now + max(seconds, _HERD_SECONDS if seconds else 0.0)
+    pause, taken = 0.0005, 0
     while True:
         try:
             fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
         except BlockingIOError:
-            if time.monotonic() >= until:
+            now, last, taken = time.monotonic(), taken, os.fstat(descriptor).st_mtime_ns
+            if taken != last:
+                until = min(now + seconds, latest)
+            if now >= until:
                 return False
             time.sleep(pause)
             pause = min(pause * 1.5, 0.02)

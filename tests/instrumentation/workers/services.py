@@ -1,6 +1,7 @@
 """Runs the shop under real servers, and reads what its one address shows."""
 
 import contextlib
+import http.client
 import os
 import re
 import subprocess
@@ -13,6 +14,8 @@ from tests.servers import Server, eventually, free_port, request, server
 
 ROOT = Path(__file__).parents[3]
 CALLS = "gen_ai_client_operation_duration_seconds_count"
+NO_ANSWER = (OSError, http.client.HTTPException)
+"""From a worker that is killed before its answer, or amid it."""
 
 
 @dataclass(slots=True)
@@ -35,10 +38,11 @@ class Shop:
         def ready():
             try:
                 return self.scrape().value("llmvitals_workers") == number
-            except OSError:
+            except NO_ANSWER:
                 return False
 
-        eventually(ready, seconds=seconds, what=f"{number} workers")
+        # A scrape is work for all of them, which have enough of it while they start.
+        eventually(ready, seconds=seconds, every=number / 100, what=f"{number} workers")
 
 
 class Scrape:

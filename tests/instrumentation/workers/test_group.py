@@ -1,6 +1,7 @@
 import os
 import socket
 import stat
+from contextlib import suppress
 
 import pytest
 from prometheus_client import CollectorRegistry
@@ -135,6 +136,64 @@ def test_a_lock_that_is_never_free_is_not_waited_for_for_ever(groups, monkeypatc
     with pytest.raises(TimeoutError, match="has held"), _group.locked(groups / "lock", 0.05):
         pass
     os.close(descriptor)
+
+
+def test_a_lock_that_goes_from_one_to_the_next_is_waited_for(groups, monkeypatch):
+    """Workers that all start at once have their turn, however many there are before them; within reason."""
+
+    class Clock:
+        """On which each pause takes a second, and then another worker has the lock, until *turns* have had it."""
+
+        def __init__(self, turns):
+            self.now, self.turns = 0, turns
+
+        def monotonic(self):
+            return self.now
+
+        def sleep(self, _):
+            self.now += 1
+            os.utime(groups / "lock", ns=(self.now, self.now))
+            if self.now == self.turns:
+                os.close(descriptor)
+
+    waited = []
+    for turns in (25, 1000):
+        descriptor = os.open(groups / "lock", os.O_RDWR | os.O_CREAT)
+        assert _group.try_lock(descriptor)
+        clock = Clock(turns)
+        monkeypatch.setattr(_group, "time", clock)
+        with suppress(TimeoutError), _group.locked(groups / "lock"):
+            waited.append(clock.now)
+    os.close(descriptor)
+
+    assert [25] == waited
+    assert clock.now == pytest.approx(30, abs=2)
+
+
+def test_a_child_forked_under_a_lock_does_not_keep_it(groups):
+    """It has the open file of its parent's other thread, and nobody there who would close it."""
+    out = run(
+        """
+import os, sys
+from pathlib import Path
+from llmvitals.workers import _group
+path = Path(sys.argv[1])
+end, hold = os.pipe()
+with _group.locked(path):
+    child = os.fork()
+    if not child:
+        os.close(hold)
+        os.read(end, 1)  # Until the parent is done.
+        os._exit(0)
+with _group.locked(path, 0.05):
+    print("free")
+os.close(hold)
+os.waitpid(child, 0)
+""",
+        groups / "lock",
+    )
+
+    assert "free\n" == out
 
 
 def test_slots_are_used_again(groups):
