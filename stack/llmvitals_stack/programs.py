@@ -177,8 +177,11 @@ def _demo(settings: Settings) -> tuple[Program, ...]:
             ),
             health=f"{settings.url('COMPANION')}/healthz",
             restart=False,
-            # Enough for imports and the first requests to settle; the default minute is for real start-ups.
-            environment={"LLMVITALS_MEMORY_BASELINE_AFTER_SECONDS": "20"},
+            environment={
+                # Enough for imports and the first requests to settle; the default minute is for real start-ups.
+                "LLMVITALS_MEMORY_BASELINE_AFTER_SECONDS": "20",
+                "LLMVITALS_PRICES": str(settings.root / "examples" / "prices.json"),
+            },
         ),
         Program("load", _python("companion", "load", f"--url={settings.url('COMPANION')}")),
     )
