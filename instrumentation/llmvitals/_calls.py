@@ -356,8 +356,8 @@ class Call:
         ):
             if told is None:
                 readers = ended.unpaired
+            self._in_flight = None  # It goes first there, whatever becomes of numbers too large to add.
             ended.together(seconds, tokens_in, tokens_out, ended.moves if told is None else ())
-            self._in_flight = None
         else:
             in_flight, self._in_flight = self._in_flight, None
             in_flight.dec()

@@ -312,10 +312,12 @@ def test_tokens_may_be_any_number(vitals, call, tokens):
     assert 2 == count(vitals)
 
 
-def test_tokens_that_are_no_number_cost_only_themselves(vitals, call):
+@pytest.mark.parametrize("tokens", ["seven", 10**400])
+def test_tokens_that_are_no_number_cost_only_themselves(vitals, call, tokens):
     """The call is counted, and so is the fault."""
     with call:
-        call.usage(input_tokens="seven", output_tokens=5)
+        call.usage(input_tokens=tokens, output_tokens=5)
 
     assert 1 == count(vitals)
+    assert 0 == vitals.value("llmvitals_calls_in_flight")
     assert 1 == vitals.value("llmvitals_instrumentation_errors_total", component="calls")

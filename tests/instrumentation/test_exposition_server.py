@@ -262,6 +262,23 @@ def test_an_impossible_address_is_a_clear_error(host, port):
         serve(CollectorRegistry(), host, port)
 
 
+def test_what_cannot_be_started_leaves_its_port_free(registry, monkeypatch):
+    """Out of descriptors after the first one: no address stays taken that nobody answers on."""
+
+    def no_more():
+        raise OSError(24, "Too many open files")
+
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    with monkeypatch.context() as patched:
+        patched.setattr(socket, "socketpair", no_more)
+        with pytest.raises(OSError, match="Too many open files"):
+            serve(registry, "127.0.0.1", port)
+
+    with serve(registry, "127.0.0.1", port) as server:
+        assert port == server.port
+
+
 def test_closing_frees_the_port_and_hangs_up(start, connect):
     """No thread stays, and the port can be taken at once."""
     server = start()

@@ -13,6 +13,7 @@ import threading
 import time
 import weakref
 from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol, Self
@@ -120,9 +121,15 @@ class Server:
         self._lock = threading.Lock()
         self._connections: set[_Connection] = set()
         self._closed = threading.Event()
-        self._waker, self._wakened = socket.socketpair()
-        self._thread = threading.Thread(target=self._accept_all, name="llmvitals-metrics", daemon=True)
-        self._thread.start()
+        with ExitStack() as undo:
+            # Without descriptors or threads to be had: nobody would answer on an address that stays taken.
+            undo.callback(self.listener.close)
+            self._waker, self._wakened = socket.socketpair()
+            undo.callback(self._waker.close)
+            undo.callback(self._wakened.close)
+            self._thread = threading.Thread(target=self._accept_all, name="llmvitals-metrics", daemon=True)
+            self._thread.start()
+            undo.pop_all()
         _servers.add(self)
 
     @property
