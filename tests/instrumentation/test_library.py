@@ -1,5 +1,6 @@
 """The page about the library, and its face."""
 
+import dataclasses
 import inspect
 import os
 import re
@@ -10,13 +11,14 @@ from pathlib import Path
 import pytest
 
 import llmvitals
+import llmvitals.exposition
 from llmvitals._loop import LoopWatch
 from llmvitals.testing import TestVitals
 
 PAGES = Path(__file__).parents[2] / "docs"
 PAGE = PAGES / "library.md"
 # What `start` does, in steps.
-STEPS = {"serve_metrics", "start_agent", "watch_process"}
+STEPS = {"join_workers", "serve_metrics", "start_agent", "watch_process"}
 FACES = [
     *(face for name in llmvitals.__all__ if inspect.isclass(face := getattr(llmvitals, name))),
     LoopWatch,
@@ -71,6 +73,24 @@ def test_the_page_shows_every_method():
     methods = [name for name, member in public(llmvitals.Vitals).items() if inspect.isfunction(member)]
 
     assert [] == [name for name in methods if name not in STEPS and f"vitals.{name}(" not in code]
+
+
+@pytest.mark.parametrize(("page", "module"), [("library.md", llmvitals), ("exposition.md", llmvitals.exposition)])
+def test_a_page_names_every_public_name(page, module):
+    """Whether it shows a use of it, or says what it is."""
+    words = set(re.findall(r"\w+", (PAGES / page).read_text()))
+
+    assert [] == [name for name in module.__all__ if name not in words]
+
+
+def test_every_variable_is_documented():
+    """In a page or in `.env.example`; those of `Settings` are its fields, by a rule that the page tells."""
+    code = "".join(path.read_text() for path in Path(llmvitals.__file__).parent.rglob("*.py"))
+    told = "".join(path.read_text() for path in (*PAGES.glob("*.md"), PAGES.parent / ".env.example"))
+    fields = {f"LLMVITALS_{field.name.upper()}" for field in dataclasses.fields(llmvitals.Settings)}
+    variables = set(re.findall(r"LLMVITALS(?:_[A-Z]+)+", code)) - fields
+
+    assert [] == [name for name in sorted(variables) if name not in told]
 
 
 def test_the_page_knows_every_argument_of_start():
