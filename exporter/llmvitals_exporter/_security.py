@@ -100,7 +100,7 @@ class Passwords:
     """Lets in who knows the password of one of *users*, given as bcrypt hashes.
 
     A comparison takes bcrypt its tenth of a second, one at a time, so what has been right once is remembered, as a
-    keyed digest. An unknown name costs as much as a known one.
+    keyed digest. An unknown name costs as much as a known one; who gives no name or password at all is not compared.
     """
 
     #: Of nobody's password: what unknown names are compared with.
@@ -114,13 +114,16 @@ class Passwords:
         self._users = users
         self._key = secrets.token_bytes(32)
         self._right: set[bytes] = set()
-        self._lock = threading.Lock()
+        self._line = NewestFirst()
 
     def __call__(self, headers: Mapping[str, str]) -> Page | None:
         """The refusal, or None. Made for the server's guard."""
-        name, password = _credentials(headers.get("authorization", ""))
-        if self._knows(name, password):
-            return None
+        given = _credentials(headers.get("authorization", ""))
+        try:
+            if given is not None and self._knows(*given):
+                return None
+        except TooManyError:
+            return Page("Too many passwords are being compared; ask again.\n", status="503 Service Unavailable")
         asked = {"WWW-Authenticate": 'Basic realm="llmvitals-exporter", charset="UTF-8"'}
         return Page("Unauthorized\n", status="401 Unauthorized", headers=asked)
 
@@ -129,7 +132,7 @@ class Passwords:
         digest = hmac.digest(self._key, name.encode() + b"\0" + password, hashlib.sha256)
         if digest in self._right:
             return True
-        with self._lock:
+        with self._line:
             # bcrypt takes 72 bytes and no NUL.
             matches = self._check(password[:72].replace(b"\0", b""), (hashed or self._NOBODY).encode())
         if hashed is None or not matches or b"\0" in password or len(password) > 72:
@@ -140,12 +143,51 @@ class Passwords:
         return True
 
 
-def _credentials(header: str) -> tuple[str, bytes]:
+class TooManyError(Exception):
+    """Too many came after this one."""
+
+
+class NewestFirst:
+    """A lock that the newest of those who wait gets next; when many wait, the oldest of them is sent away.
+
+    So whoever guesses passwords, many at once, holds up one who knows his for one comparison instead of for all of
+    them, and takes few of the server's connections.
+    """
+
+    _WAITING = 8
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._waiting: list[object] = []
+        self._held = False
+
+    def __enter__(self) -> None:
+        """Raises `TooManyError` for who was sent away."""
+        me = object()
+        with self._changed:
+            self._waiting.append(me)
+            if len(self._waiting) > self._WAITING:
+                del self._waiting[0]
+                self._changed.notify_all()
+            self._changed.wait_for(lambda: me not in self._waiting or (not self._held and self._waiting[-1] is me))
+            if me not in self._waiting:
+                raise TooManyError
+            self._waiting.remove(me)
+            self._held = True
+
+    def __exit__(self, *_: object) -> None:
+        with self._changed:
+            self._held = False
+            self._changed.notify_all()
+
+
+def _credentials(header: str) -> tuple[str, bytes] | None:
+    """Name and password, or None where the header has none."""
     scheme, _, encoded = header.partition(" ")
     if scheme.lower() != "basic":
-        return "", b""
+        return None
     try:
         name, _, password = base64.b64decode(encoded.strip(), validate=True).partition(b":")
         return name.decode(), password
     except (binascii.Error, ValueError):
-        return "", b""
+        return None

@@ -7,6 +7,7 @@ import socket
 import ssl
 import threading
 import time
+from collections import Counter
 from contextlib import contextmanager
 
 import bcrypt
@@ -221,6 +222,52 @@ def test_wrong_password(passwords, headers):
 
     assert ("401 Unauthorized", "Unauthorized\n") == (page.status, page.body)
     assert 'Basic realm="llmvitals-exporter", charset="UTF-8"' == page.headers["WWW-Authenticate"]
+
+
+def test_no_password_costs_nothing(passwords, monkeypatch):
+    """Who gives no name and password, as a probe does, is refused without a comparison."""
+    monkeypatch.setattr(passwords, "_check", None)
+
+    assert ["401 Unauthorized"] * 2 == [passwords(headers).status for headers in ({}, {"authorization": "Bearer x"})]
+
+
+def test_guessing_does_not_hold_up_who_knows(monkeypatch):
+    """While fifty wrong passwords come at once, who knows his waits for one comparison; most guesses are refused."""
+    guard = Passwords({"prometheus": "x"})
+    begun, go = threading.Event(), threading.Semaphore(0)
+    compared = []
+
+    def check(password, _):
+        compared.append(password)
+        begun.set()
+        go.acquire()
+        return password == b"right"
+
+    monkeypatch.setattr(guard, "_check", check)
+    pages = {}
+    guessers = [
+        threading.Thread(target=lambda word=word: pages.update({word: guard(basic("prometheus", word))}))
+        for word in map(str, range(50))
+    ]
+    for guesser in guessers:
+        guesser.start()
+    assert begun.wait(5)
+    until(lambda: len(pages) == 50 - 1 - 8)
+    knowing = threading.Thread(target=lambda: pages.update({"right": guard(basic("prometheus", "right"))}))
+    knowing.start()
+    until(lambda: len(pages) == 50 - 8)  # It took the place of the guess that had waited longest.
+    go.release()
+    go.release()
+    knowing.join(5)
+
+    assert pages["right"] is None
+    assert b"right" == compared[1]
+    for _ in guessers:
+        go.release()
+    for guesser in guessers:
+        guesser.join(5)
+    statuses = [page.status for word, page in pages.items() if word != "right"]
+    assert {"503 Service Unavailable": 42, "401 Unauthorized": 8} == dict(Counter(statuses))
 
 
 def test_refused_before_anything_is_read(passwords):
