@@ -85,7 +85,13 @@ class User:
             client.close()
 
     def _options(self, provider: str) -> dict[str, object]:
-        return {"base_url": self._urls[provider], "api_key": "none", "max_retries": SDK_RETRIES.get(provider, 0)}
+        return {
+            "base_url": self._urls[provider],
+            "api_key": "none",
+            "max_retries": SDK_RETRIES.get(provider, 0),
+            # The SDK waits 5 s for a connection, which a thousand at once may need longer for on a busy machine.
+            "timeout": 120.0,
+        }
 
     def async_client(self, provider: str) -> openai.AsyncOpenAI:
         http_client = openai.DefaultAsyncHttpxClient(verify=False)  # Certificates take 20 ms to read.
@@ -221,7 +227,7 @@ class User:
                 await anext(aiter(stream))
             del stream
             # The loop closes them, one generator after the other, and each lets go of the next.
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(60):
                 while self._dropped_streams() < before + streams:
                     gc.collect()
                     await asyncio.sleep(0.001)
