@@ -186,8 +186,6 @@ def test_a_hundred_scrapes_at_once(gate):
                 answered.append(response.status)
         except urllib.error.HTTPError as error:
             refused.append(error.code)
-        except OSError:  # Who connects, but takes more than a moment to ask, is hung up on.
-            refused.append(None)
 
     with serve(site.registry, port=0, select=site.select) as server:
         allowed = server.limits.connections
@@ -205,9 +203,7 @@ def test_a_hundred_scrapes_at_once(gate):
             thread.join(30)
 
     assert [200] * allowed == answered
-    assert 100 - allowed == len(refused)
-    assert {503, None} >= set(refused)
-    assert 503 in refused
+    assert [503] * (100 - allowed) == refused
     assert 1 == len(calls)
 
 

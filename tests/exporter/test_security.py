@@ -180,6 +180,24 @@ def test_idle_and_slow_tls_clients_stop_nobody(files, authority):
             connection.close()
 
 
+def test_too_many_are_told_through_tls(files, authority):
+    """Who comes when all connections are being served reads why."""
+    entered, go = threading.Event(), threading.Event()
+
+    def held(_):
+        entered.set()
+        go.wait()
+
+    with served(Tls(config(files)), guard=held, limits=Limits(connections=1)) as server:
+        first = threading.Thread(target=get, args=(server, client(authority)))
+        first.start()
+        assert entered.wait(5)
+
+        assert (503, b"All 1 connections are busy answering.\n") == get(server, client(authority))
+        go.set()
+        first.join()
+
+
 def basic(name, password):
     return {"authorization": "Basic " + base64.b64encode(f"{name}:{password}".encode()).decode()}
 

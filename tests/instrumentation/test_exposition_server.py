@@ -197,10 +197,14 @@ def test_503_when_all_connections_are_being_answered(start, connect, registry):
         client.sendall(REQUEST)
         blocking.entered.acquire()
 
-    refused = connect(server)
-    refused.sendall(REQUEST)
-
-    assert read_all(refused).startswith(b"HTTP/1.1 503 ")
+    refused = [connect(server) for _ in range(8)]
+    for client in refused:
+        assert client.recv(13).startswith(b"HTTP/1.1 503 ")
+    # They have not asked yet, and are waited for; so many are enough.
+    assert b"" == connect(server).recv(1)
+    for client in refused:
+        client.sendall(REQUEST)
+        assert read_all(client).endswith(b"All 2 connections are busy answering.\n")
     blocking.release.set()
     assert all(client.recv(100).startswith(b"HTTP/1.1 200 ") for client in busy)
     assert b"answer" in scrape(server)[1]

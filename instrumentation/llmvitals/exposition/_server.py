@@ -2,7 +2,7 @@
 
 One daemon thread accepts, one serves each connection. A request's head has a deadline as a whole, so sending it byte by
 byte does not help; connections are capped, and at the cap the one that has been idle longest makes room for the new
-one. Only when all of them are being served does a client get 503.
+one. Only when all of them are being served does a client get 503, or, when many do at once, nothing.
 """
 
 import logging
@@ -28,6 +28,11 @@ if TYPE_CHECKING:
     import ssl
 
 log = logging.getLogger("llmvitals")
+
+#: As many clients beyond the cap are told so at once, each in a thread of its own, and others hung up on.
+_REFUSALS = 8
+#: For the answer, and for the client to have asked.
+_REFUSAL_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +125,7 @@ class Server:
         self.port: int = self.listener.getsockname()[1]
         self._lock = threading.Lock()
         self._connections: set[_Connection] = set()
+        self._refusals = threading.Semaphore(_REFUSALS)
         self._closed = threading.Event()
         with ExitStack() as undo:
             # Without descriptors or threads to be had: nobody would answer on an address that stays taken.
@@ -196,7 +202,7 @@ class Server:
             if len(self._connections) >= self.limits.connections:
                 idle = [known for known in self._connections if known.idle_since is not None]
                 if not idle:
-                    connection.refuse()
+                    self._refuse(connection)
                     return
                 longest = min(idle, key=lambda known: known.idle_since or 0.0)
                 self._connections.discard(longest)
@@ -207,6 +213,22 @@ class Server:
         except RuntimeError:  # No more threads to be had, or the interpreter is shutting down.
             self.forget(connection)
             client.close()
+
+    def _refuse(self, connection: "_Connection") -> None:
+        def run() -> None:
+            try:
+                connection.refuse()
+            finally:
+                self._refusals.release()
+
+        if not self._refusals.acquire(blocking=False):
+            connection.close()
+            return
+        try:
+            threading.Thread(target=run, name="llmvitals-metrics-refusal", daemon=True).start()
+        except RuntimeError:
+            self._refusals.release()
+            connection.close()
 
 
 class _Connection:
@@ -227,18 +249,23 @@ class _Connection:
         except OSError:  # The client was quicker.
             return
 
+    def close(self) -> None:
+        self._client.close()
+
     def refuse(self) -> None:
-        """Answer 503 in the accepting thread, which can spare no more than a moment for it."""
-        with self._client:
-            try:
-                self._client.settimeout(0.05)
-                why = f"All {self._limits.connections} connections are busy answering."
-                self._client.sendall(_told("503 Service Unavailable", why))
-                self._client.shutdown(socket.SHUT_WR)
-                # Closing with the request unread would reset the connection, answer and all.
-                self._client.recv(self._limits.header_bytes)
-            except OSError:
-                return
+        """Answer 503."""
+        try:
+            self._secure()
+            self._client.settimeout(_REFUSAL_SECONDS)
+            why = f"All {self._limits.connections} connections are busy answering."
+            self._client.sendall(_told("503 Service Unavailable", why))
+            self._client.shutdown(socket.SHUT_WR)
+            # Closing with the request unread would reset the connection, answer and all.
+            self._client.recv(self._limits.header_bytes)
+        except OSError:  # The client went away, or is a slow one.
+            return
+        finally:
+            self._client.close()
 
     def _serve(self) -> None:
         try:
