@@ -1,0 +1,78 @@
+"""Writes docs/alerts.md from the rules and prometheus/alerts-in-the-demo.yml; `--check` fails when the file differs."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+ROOT = Path(__file__).resolve().parents[1]
+TARGET = Path(__file__).with_name("alerts.md")
+DEMO = ROOT / "prometheus" / "alerts-in-the-demo.yml"
+
+INTRODUCTION = """\
+<!-- Written by docs/alerts.py from prometheus/rules and prometheus/alerts-in-the-demo.yml; run `make generate`. -->
+
+# Alerts
+
+{count} alerts, each with a runbook, a dashboard, and scenarios in which it fires, stays quiet just below its limit, and
+outlives a restart and a missed scrape. *critical* wakes somebody, *warning* makes work for the day, *info* is for those who
+look. *in the demo* says how the running demo makes it fire for real, or why it cannot; ✓ where that was watched.
+
+What `remediate` marks is also answered by a handler; who is told of what is in `alertmanager/`."""
+
+ORDER = ("llm", "app", "inference", "gpu", "host", "exporter", "stack")
+
+
+def alerts() -> dict[str, list[dict[str, Any]]]:
+    """Each alert's rules, in the files' order."""
+    found: dict[str, list[dict[str, Any]]] = {}
+    for path in sorted((ROOT / "prometheus" / "rules").glob("*/*.yml")):
+        for group in yaml.safe_load(path.read_text(encoding="utf-8"))["groups"]:
+            for rule in group["rules"]:
+                if "alert" in rule:
+                    found.setdefault(rule["alert"], []).append(rule)
+    return found
+
+
+def demo() -> dict[str, dict[str, Any]]:
+    loaded: dict[str, dict[str, Any]] = yaml.safe_load(DEMO.read_text(encoding="utf-8"))
+    return loaded
+
+
+def document() -> str:
+    """The page."""
+    found, shown = alerts(), demo()
+    parts = [INTRODUCTION.format(count=len(found))]
+    components = {rules[0]["labels"]["component"] for rules in found.values()}
+    for component in (*ORDER, *sorted(components - set(ORDER))):
+        names = sorted(name for name, rules in found.items() if rules[0]["labels"]["component"] == component)
+        if names:
+            rows = [_row(name, found[name], shown.get(name, {})) for name in names]
+            head = "| alert | severity | meaning | in the demo |\n|---|---|---|---|\n"
+            parts += [f"## {component}", head + "\n".join(rows)]
+    return "\n\n".join(parts) + "\n"
+
+
+def _row(name: str, rules: list[dict[str, Any]], shown: dict[str, Any]) -> str:
+    severities = ", ".join(dict.fromkeys(rule["labels"]["severity"] for rule in rules))
+    if any("remediate" in rule["labels"] for rule in rules):
+        severities += "; remediate"
+    how = f"{'✓ ' if shown.get('seen') else ''}{shown['how']}" if "how" in shown else f"no: {shown.get('cannot', '')}"
+    cells = (f"[{name}](runbooks/{name}.md)", severities, rules[0]["annotations"]["summary"], how)
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+
+
+def main() -> int:
+    text = document()
+    if "--check" in sys.argv[1:]:
+        if TARGET.is_file() and TARGET.read_text(encoding="utf-8") == text:
+            return 0
+        sys.stderr.write(f"{TARGET} is not what the rules say. Run: make generate\n")
+        return 1
+    TARGET.write_text(text, encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
