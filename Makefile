@@ -95,6 +95,7 @@ generate: $(VENV)/.dev ## Write what is generated: rules, dashboards, docs/metri
 	$(BIN)/python -m prometheus.builder
 	$(BIN)/python -m grafana.builder
 	$(BIN)/python docs/metrics.py
+	$(BIN)/python docs/alerts.py
 
 bench: $(VENV)/.dev ## Run the benchmarks, each beside its named peer
 	@for file in bench/*.py; do echo "== $$file"; $(BIN)/python $$file || exit 1; done
