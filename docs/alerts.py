@@ -16,8 +16,8 @@ INTRODUCTION = """\
 # Alerts
 
 {count} alerts, each with a runbook, a dashboard, and scenarios in which it fires, stays quiet just below its limit, and
-outlives a restart and a missed scrape. *critical* wakes somebody, *warning* makes work for the day, *info* is for those who
-look. *in the demo* says how the running demo makes it fire for real, or why it cannot; ✓ where that was watched.
+outlives a restart and a missed scrape. *critical* wakes somebody, *warning* makes work for the day, *info* waits to be
+read. *in the demo* says how the running demo makes it fire for real, or why it cannot; ✓ where that was watched.
 
 What `remediate` marks is also answered by a handler; who is told of what is in `alertmanager/`."""
 
