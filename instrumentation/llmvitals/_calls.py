@@ -14,7 +14,7 @@ from llmvitals import catalogue
 from llmvitals._outcomes import outcome
 from llmvitals._recording import Recorder, error_type, observe_counted
 from llmvitals._replies import Details, details, field, tokens
-from llmvitals._streams import relay_async, watch_stream
+from llmvitals._streams import each_step, each_step_async, relay_async, watch_stream
 from llmvitals._traces import OPENTELEMETRY, current_trace, exemplify
 from llmvitals._watch import Watch, end_reason
 
@@ -281,14 +281,16 @@ class Call:
 
             @wraps(function)
             def generating(*args: P.args, **kwargs: P.kwargs) -> Any:
-                return (yield from another().stream(function(*args, **kwargs)))
+                call = another()
+                return (yield from each_step(call.stream(function(*args, **kwargs)), _active, call))
 
             return cast("Callable[P, T]", generating)
 
         if inspect.isasyncgenfunction(function):
 
             def source(*args: P.args, **kwargs: P.kwargs) -> Any:
-                return another().stream(function(*args, **kwargs))
+                call = another()
+                return each_step_async(call.stream(function(*args, **kwargs)), _active, call)
 
             return cast("Callable[P, T]", relay_async(function, source))
 

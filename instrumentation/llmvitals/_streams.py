@@ -3,7 +3,8 @@
 import weakref
 from bisect import bisect_left
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Generator
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
+from contextvars import ContextVar
 from functools import wraps
 from math import inf
 from time import perf_counter
@@ -175,6 +176,63 @@ async def _close(source: AsyncGenerator[Any, Any], watch: Watch) -> None:
     dropped = watch.owner is not None and watch.owner() is None
     if not dropped and not getattr(source, "ag_running", False):
         await source.aclose()
+
+
+def each_step(source: Generator[Any, Any, Any], variable: ContextVar[T], value: T) -> Generator[Any, Any, Any]:
+    """Run a generator with *variable* set to *value*, and not its consumer, whose context it runs in."""
+
+    def step(advance: Callable[..., Any], *given: Any) -> Any:
+        token = variable.set(value)
+        try:
+            return advance(*given)
+        finally:
+            variable.reset(token)
+
+    try:
+        chunk = step(next, source)
+        while True:
+            try:
+                sent = yield chunk
+            except GeneratorExit:
+                returned = step(source.close)
+                if returned is not None:  # What close() returns, since Python 3.13.
+                    return returned
+                raise
+            except BaseException as error:  # noqa: BLE001 -- whatever is thrown in belongs to the source
+                chunk = step(source.throw, error)
+            else:
+                chunk = step(source.send, sent)
+    except StopIteration as stop:
+        return stop.value
+
+
+async def each_step_async(
+    source: AsyncGenerator[Any, Any], variable: ContextVar[T], value: T
+) -> AsyncGenerator[Any, Any]:
+    """The same for an async generator."""
+
+    async def step(advance: Awaitable[Any]) -> Any:
+        token = variable.set(value)
+        try:
+            return await advance
+        finally:
+            with suppress(ValueError):  # It is closed from another context; its own is gone.
+                variable.reset(token)
+
+    try:
+        chunk = await step(anext(source))
+        while True:
+            try:
+                sent = yield chunk
+            except GeneratorExit:
+                await step(source.aclose())
+                raise
+            except BaseException as error:  # noqa: BLE001 -- whatever is thrown in belongs to the source
+                chunk = await step(source.athrow(error))
+            else:
+                chunk = await step(source.asend(sent))
+    except StopAsyncIteration:
+        return
 
 
 def relay_async(

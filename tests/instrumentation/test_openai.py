@@ -14,6 +14,7 @@ from tests.instrumentation.integrations.openai_server import CHUNKS, OpenAIServe
 
 import llmvitals
 from llmvitals import testing
+from llmvitals._calls import active_call
 
 QUESTION = [{"role": "user", "content": "How are you?"}]
 
@@ -228,6 +229,44 @@ def test_inside_the_applications_call_nothing_is_counted_twice(watched, client):
     assert 1 == durations(watched, gen_ai_provider_name="primary", gen_ai_operation_name="embeddings")
     assert 2 == durations(watched, gen_ai_provider_name="mine", gen_ai_response_model="talker-2026")
     assert {"completed": 1} == ends(watched)
+
+
+@pytest.mark.parametrize("ending", ["completed", "cancelled"])
+def test_a_generator_that_is_a_call_takes_up_the_stream_that_it_is_made_of(watched, client, run, ending):
+    """What the SDK's stream tells is the call's, and the consumer between two chunks is not inside of it."""
+    asked = {"model": "talker", "messages": QUESTION, "stream": True, "stream_options": {"include_usage": True}}
+    inside = []
+
+    @watched.call(provider="mine", model="talker")
+    def tell():
+        for chunk in client.chat.completions.create(**asked):
+            yield chunk.model
+
+    @watched.call(provider="mine", model="talker")
+    async def tell_async(client):
+        async for chunk in await client.chat.completions.create(**asked):
+            yield chunk.model
+
+    async def read(client):
+        telling = tell_async(client)
+        async for _ in telling:
+            inside.append(active_call())
+            if ending == "cancelled":
+                await telling.aclose()
+
+    telling = tell()
+    for _ in telling:
+        inside.append(active_call())
+        if ending == "cancelled":
+            telling.close()
+    run(read)
+    read_usage = ending == "completed"
+
+    assert [None] * (2 * (len(CHUNKS) + 1) if read_usage else 2) == inside
+    assert 2 == durations(watched) == durations(watched, gen_ai_provider_name="mine")
+    assert {ending: 2} == ends(watched)
+    assert 0 == watched.value("llmvitals_calls_in_flight")
+    assert (2 * 12 if read_usage else None) == watched.value("gen_ai_client_token_usage_sum")
 
 
 def test_a_call_that_has_ended_takes_up_nothing_more(watched, client):

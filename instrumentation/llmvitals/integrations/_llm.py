@@ -160,6 +160,21 @@ async def _later(reply: Awaitable[Any], begin: Begin, owner: Any, args: tuple[An
     return seen.replied(replied)
 
 
+class Within:
+    """What a stream inside of a call tells that ends with another stream: all that it learns, and not its own end."""
+
+    __slots__ = ("read", "response_model", "usage")
+
+    def __init__(self, call: Call) -> None:
+        self.read, self.response_model, self.usage = call.read, call.response_model, call.usage
+
+    def end(self, *_: object) -> None:
+        pass
+
+    def dropped(self, *_: object) -> None:
+        pass
+
+
 class EventWatch(Watch):
     """Of a stream of events of many kinds: *read* takes what each tells that differs in kind from the one before it."""
 

@@ -19,6 +19,7 @@ from llmvitals._retries import Retries
 from llmvitals._streams import watch_async_generator, watch_generator
 from llmvitals._watch import Watch
 from llmvitals.integrations import _llm
+from llmvitals.integrations._llm import Within
 from llmvitals.integrations._outer import OuterCall
 from llmvitals.integrations._session import Session
 
@@ -192,14 +193,21 @@ class Seen(_llm.Seen):
         if not isinstance(reply, sdk.unread):
             sdk.plain = type(reply)
             self.reading.read(self.call, reply)
-        elif not self.call.is_streaming:
-            if isinstance(reply, sdk.kinds.streams):
+        elif isinstance(reply, sdk.kinds.streams):
+            if not self.call.is_streaming:
                 return self.watched(reply)
+            # Who makes a reply of this stream reads it itself.
+            spoken_for = isinstance(self.call, OuterCall) and self.call.asking
+            return reply if spoken_for or _observer(reply) is not None else self.watched(reply, within=True)
+        elif not self.call.is_streaming:
             self._read_later(reply)
         return reply
 
-    def watched(self, stream: Any) -> Any:
-        """Watch the very object that the SDK returned: its type, attributes and identity stay."""
+    def watched(self, stream: Any, *, within: bool = False) -> Any:
+        """Watch the very object that the SDK returned: its type, attributes and identity stay.
+
+        The call ends with it, unless it is *within* another stream of the call.
+        """
         iterator = stream._iterator  # noqa: SLF001 -- the one place that all ways of iterating go through
         watch: Any
         if isinstance(iterator, GeneratorType):
@@ -208,7 +216,10 @@ class Seen(_llm.Seen):
             watch = watch_async_generator
         else:
             return self.call.stream(stream)
-        observer = self.call.watch(self.reading.watch)
+        if within:
+            observer = self.reading.watch(cast("Call", Within(self.call)), self.vitals.recorder)
+        else:
+            observer = self.call.watch(self.reading.watch)
         self.observer = weakref.ref(observer)
         stream._iterator = watch(iterator, observer)  # noqa: SLF001
         stream.close = functools.partial(_close, weakref.ref(stream), observer)
@@ -295,13 +306,19 @@ def _close(stream: "weakref.ref[Any]", watch: Watch) -> Any:
     return type(alive).close(alive) if alive is not None else None
 
 
+def _observer(stream: Any) -> Watch | None:
+    """Return who has watched *stream* so far."""
+    close = vars(stream).get("close")
+    return close.args[1] if isinstance(close, functools.partial) and close.func is _close else None
+
+
 def tell_when_closed(original: Callable[..., Any]) -> Callable[..., Any]:
     """Wrap the ``close`` of a helper around a stream, which closes the response behind the stream's back."""
 
     def tell(helper: Any) -> None:
-        close = vars(helper._raw_stream).get("close")  # noqa: SLF001 -- there is no public way to it
-        if isinstance(close, functools.partial) and close.func is _close:
-            close.args[1].closed()
+        observer = _observer(helper._raw_stream)  # noqa: SLF001 -- there is no public way to it
+        if observer is not None:
+            observer.closed()
 
     if inspect.iscoroutinefunction(original):
 
