@@ -2,22 +2,32 @@
 
 Only what NVML knows. Beside a real dcgm-exporter every sum would count twice, so it is opt-in. Two of its ways are kept
 although they are poor: megabytes instead of bytes, and the last XID as a gauge that never falls. Its counters are
-untyped here, because their names have no ``_total``.
+untyped here, because their names have no ``_total``. As there, a card that MIG splits has memory and activity of its
+instances only; the labels of instances are empty elsewhere, which to Prometheus is the same as absent.
 """
 
+import logging
 import platform
+import re
+import socket
 from collections.abc import Iterator, Sequence
 from typing import Literal
 
 from llmvitals_exporter._family import Family, Reading
-from llmvitals_exporter._gpu import INFO, XID_LAST
+from llmvitals_exporter._gpu import GPU_FAMILIES, INFO, MIG_INFO, XID_LAST
+
+_log = logging.getLogger("llmvitals_exporter")
 
 _LABELS = ("gpu", "UUID", "pci_bus_id", "device", "modelName", "hostname", "DCGM_FI_DRIVER_VERSION")
+_INSTANCE_LABELS = ("GPU_I_PROFILE", "GPU_I_ID")
+_NO_INSTANCE = ("", "")
 _MEGABYTE = 2.0**-20
+#: Where dcgm-exporter listens if nobody told it otherwise.
+_PORT = 9400
 
 
-def _family(name: str, type_: Literal["gauge", "untyped"], help_: str) -> Family:
-    return Family(f"DCGM_FI_{name}", type_, help_, _LABELS)
+def _family(name: str, type_: Literal["gauge", "untyped"], help_: str, *labels: str) -> Family:
+    return Family(f"DCGM_FI_{name}", type_, help_, (*_LABELS, *_INSTANCE_LABELS, *labels))
 
 
 #: Our name, the labels after the UUID, theirs, factor to their unit.
@@ -78,8 +88,17 @@ _SAME: tuple[tuple[str, tuple[str, ...], Family, float], ...] = (
         1.0,
     ),
 )
-_XID = _family("DEV_XID_ERRORS", "gauge", "Value of the last XID error encountered.")
+_XID = _family("DEV_XID_ERRORS", "gauge", "Value of the last XID error encountered.", "err_code")
 _BY_OURS = {(f"llmvitals_gpu_{name}", labels): (theirs, factor) for name, labels, theirs, factor in _SAME}
+_OURS = {family.name for family in GPU_FAMILIES}
+#: What an instance has as a card has it.
+_OF_INSTANCE = {
+    f"llmvitals_gpu_mig_{name}": (theirs, factor)
+    for name, _, theirs, factor in _SAME
+    if f"llmvitals_gpu_mig_{name}" in _OURS
+}
+#: A card that is split has these of its instances only, or sums would count them twice.
+_SPLIT = frozenset(theirs for theirs, _ in _OF_INSTANCE.values())
 
 DCGM_FAMILIES = (*(theirs for _, _, theirs, _ in _SAME), _XID)
 
@@ -91,15 +110,33 @@ def dcgm_view(readings: Sequence[Reading]) -> Iterator[Reading]:
         for family, labels, _ in readings
         if family is INFO
     }
+    instances = {labels[:2]: _instance(labels[1], labels[4]) for family, labels, _ in readings if family is MIG_INFO}
+    split = {uuid for uuid, _ in instances}
     last: dict[str, tuple[float, float]] = dict.fromkeys(cards, (0.0, 0.0))
     for family, labels, value in readings:
         if family is XID_LAST and labels[0] in cards:
             last[labels[0]] = max(last[labels[0]], (value, float(labels[1])))
         theirs, factor = _BY_OURS.get((family.name, labels[1:]), (None, 0.0))
-        if theirs is not None:
-            yield theirs, cards[labels[0]], value * factor
+        if theirs is not None and not (labels[0] in split and theirs in _SPLIT):
+            yield theirs, (*cards[labels[0]], *_NO_INSTANCE), value * factor
+        theirs, factor = _OF_INSTANCE.get(family.name, (None, 0.0))
+        if theirs is not None and labels in instances:
+            yield theirs, (*cards[labels[0]], *instances[labels]), value * factor
     for uuid, (_, xid) in last.items():
-        yield _XID, cards[uuid], xid
+        yield _XID, (*cards[uuid], *_NO_INSTANCE, str(int(xid))), xid
+
+
+def warn_of_dcgm_exporter(port: int = _PORT) -> None:
+    """Say so when something listens where dcgm-exporter does."""
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=0.5).close()
+    except OSError:
+        return
+    _log.warning(
+        "something listens on port %d, as NVIDIA's dcgm-exporter does. If Prometheus scrapes both, every sum over "
+        "DCGM_FI_* counts twice: scrape one of them, or leave dcgm out of --nvidia-also",
+        port,
+    )
 
 
 def _labels(info: dict[str, str]) -> tuple[str, ...]:
@@ -112,3 +149,8 @@ def _labels(info: dict[str, str]) -> tuple[str, ...]:
         platform.node(),
         info["driver_version"],
     )
+
+
+def _instance(identity: str, name: str) -> tuple[str, str]:
+    """Profile and id; the name of a part of an instance is such as ``NVIDIA H100 MIG 1c.3g.40gb``."""
+    return re.sub(r"^\d+c\.", "", name.rpartition(" ")[2]), identity

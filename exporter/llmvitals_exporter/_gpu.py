@@ -21,6 +21,10 @@ def _family(name: str, help_: str, *labels: str) -> Family:
     return Family(f"llmvitals_gpu_{name}", "counter" if name.endswith("_total") else "gauge", help_, ("uuid", *labels))
 
 
+MIG_INFO = _family(
+    "mig_info", "A MIG instance's identity.", "gpu_instance_id", "compute_instance_id", "mig_uuid", "name"
+)
+
 #: Each family with the highest number that can be true: more is a driver's way to write "no value".
 _PLAUSIBLE: tuple[tuple[Family, float], ...] = (
     (_family("utilization_ratio", "Share of time in which a kernel ran, 0 to 1."), 1.0),
@@ -69,10 +73,7 @@ _PLAUSIBLE: tuple[tuple[Family, float], ...] = (
     (_family("sm_occupancy_ratio", "Share of the warps that could be resident that were."), 1.0),
     (_family("tensor_activity_ratio", "Share of time in which tensor cores worked."), 1.0),
     (_family("dram_activity_ratio", "Share of the memory's bandwidth in use."), 1.0),
-    (
-        _family("mig_info", "A MIG instance's identity.", "gpu_instance_id", "compute_instance_id", "mig_uuid", "name"),
-        1.0,
-    ),
+    (MIG_INFO, 1.0),
     *(
         (_family(f"mig_memory_{kind}_bytes", f"Memory of a MIG instance, {kind}.", "gpu_instance_id"), 2.0**50)
         for kind in ("total", "used", "free", "reserved")

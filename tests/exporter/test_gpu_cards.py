@@ -2,6 +2,7 @@
 
 import json
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -15,8 +16,9 @@ from tests.exporter.test_nvml import CARDS, capture
 from llmvitals.exposition import encode
 from llmvitals_exporter._cards import Cards
 from llmvitals_exporter._child import Child
-from llmvitals_exporter._dcgm import dcgm_view
+from llmvitals_exporter._dcgm import dcgm_view, warn_of_dcgm_exporter
 from llmvitals_exporter._declaration import CollectionFailedError, Settings
+from llmvitals_exporter._gpu import INFO, XID_LAST
 from llmvitals_exporter._runner import Runner
 from llmvitals_exporter._scrape import Scrape, View
 from llmvitals_exporter.collectors.nvidia import COLLECTOR, NVIDIA, NVIDIA_ALSO, VENDOR
@@ -116,3 +118,33 @@ def test_demonstration():
 
     assert 2.0 == found['llmvitals_gpu_count{vendor="nvidia"}']
     assert 2 == len([series for series in found if series.startswith("DCGM_FI_DEV_GPU_UTIL{")])
+
+
+def test_another_dcgm_exporter_is_told(caplog):
+    """A port of dcgm-exporter's that is taken gives a warning, one that is free none."""
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        warn_of_dcgm_exporter(port)
+    warn_of_dcgm_exporter(port)
+
+    assert [f"something listens on port {port}, as NVIDIA's dcgm-exporter does"] == [
+        message.partition(".")[0] for message in caplog.messages
+    ]
+
+
+def test_dcgm_view_of_a_split_card(source):
+    """As with dcgm-exporter, sums over instances are sums over what there is: the card itself has no memory beside."""
+    text = exposition(source(CARDS / "a100-mig.json", view=dcgm_view))
+    used = [line for line in text.splitlines() if line.startswith("DCGM_FI_DEV_FB_USED{")]
+
+    assert all('GPU_I_PROFILE=""' not in line and 'GPU_I_ID=""' not in line for line in used)
+    assert len(used) == text.count("\nllmvitals_gpu_mig_memory_used_bytes{")
+    assert 'GPU_I_PROFILE="3g.40gb"' in used[0]
+
+
+def test_dcgm_view_of_an_xid():
+    """The last XID of each card is its value, and its label."""
+    uuid, more = "GPU-1", [""] * (len(INFO.labels) - 1)
+    readings = [(INFO, (uuid, *more), 1.0), (XID_LAST, (uuid, "48"), 7.0), (XID_LAST, (uuid, "13"), 9.0)]
+
+    assert [("13", 13.0)] == [(labels[-1], value) for _, labels, value in dcgm_view(readings)]

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from llmvitals_exporter._cards import Cards, Vendor
 from llmvitals_exporter._child import Child
-from llmvitals_exporter._dcgm import DCGM_FAMILIES, dcgm_view
+from llmvitals_exporter._dcgm import DCGM_FAMILIES, dcgm_view, warn_of_dcgm_exporter
 from llmvitals_exporter._declaration import Declaration, Option, Settings, one_of, some_of
 from llmvitals_exporter._family import Family
 from llmvitals_exporter._gpu import COUNT, GPU_FAMILIES, XID_ERRORS, XID_LAST
@@ -48,7 +48,10 @@ def _open(settings: Settings) -> Cards | None:
         command += ["--demo", "--replay", str(_DEMO)]
     for what in ("processes", "pcie-throughput"):
         command += ["--also", what] if what in also else []
-    view = dcgm_view if "dcgm" in also else None
+    view = None
+    if "dcgm" in also:
+        warn_of_dcgm_exporter()
+        view = dcgm_view
     return Cards(Child(command), VENDOR, required=mode in ("on", "demo"), view=view)
 
 
