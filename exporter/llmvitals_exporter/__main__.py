@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 from llmvitals.exposition import Guard, Pages, Security, ServeError, encode, serve
 from llmvitals_exporter._options import Plan, UsageError, parse
+from llmvitals_exporter._portable import on_windows
 from llmvitals_exporter._report import check, listing
 from llmvitals_exporter._runner import Runner
 from llmvitals_exporter._scrape import Scrape
@@ -86,7 +87,9 @@ def _serve(plan: Plan, site: Site) -> int:
         log.error("%s", error)  # noqa: TRY400
         return 2
     log.info("serving %s from %s", server.url, ", ".join(site.collectors))
-    stop.wait()
+    # In slices: Windows tells of Ctrl-C between two waits, not in one.
+    while not stop.wait(1.0 if on_windows() else None):
+        pass
     server.close()
     return 0
 

@@ -6,12 +6,13 @@ that process.
 
 import json
 import os
-import selectors
 import subprocess
 import time
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
+
+from llmvitals_exporter._pipe import Pipe, ThreadedPipe, pipe
 
 _ANSWER_BYTES = 4 << 20
 
@@ -38,6 +39,7 @@ class Child:
         self._start_patience = start_patience
         self._patience = patience
         self._process: subprocess.Popen[bytes] | None = None
+        self._output: Pipe | ThreadedPipe | None = None
         self._ended: list[subprocess.Popen[bytes]] = []
         self._parent = os.getpid()
         self._buffer = b""
@@ -94,9 +96,7 @@ class Child:
             return
         self._parent = os.getpid()
         process, self._process, self._ended = self._process, None, []
-        for pipe in (process.stdin, process.stdout) if process is not None else ():
-            if pipe is not None:
-                pipe.close()
+        self._let_go(process)
 
     def _start(self) -> None:
         try:
@@ -109,17 +109,22 @@ class Child:
         self._asked_at = None
         self._answered = False
         assert self._process.stdout is not None  # noqa: S101 -- mypy cannot see what PIPE gives
-        os.set_blocking(self._process.stdout.fileno(), False)
+        self._output = pipe(self._process.stdout)
 
     def _drop(self) -> None:
         process, self._process = self._process, None
         self._asked_at = None
         if process is not None:
             process.kill()
-            for pipe in (process.stdin, process.stdout):
-                if pipe is not None:
-                    pipe.close()
+            self._let_go(process)
             self._ended.append(process)
+
+    def _let_go(self, process: "subprocess.Popen[bytes] | None") -> None:
+        if process is not None and process.stdin is not None:
+            process.stdin.close()
+        if self._output is not None:
+            self._output.close()
+            self._output = None
 
     def _bury(self) -> None:
         self._ended = [process for process in self._ended if process.poll() is None]
@@ -145,19 +150,16 @@ class Child:
                 return answer
 
     def _await_line(self, deadline: float) -> bytes:
-        assert self._process is not None  # noqa: S101 -- see _put_question
-        assert self._process.stdout is not None  # noqa: S101 -- see _start
-        with selectors.DefaultSelector() as selector:
-            selector.register(self._process.stdout, selectors.EVENT_READ)
-            while b"\n" not in self._buffer:
-                if not selector.select(max(0.0, deadline - time.monotonic())):
-                    raise self._late()
-                chunk = self._process.stdout.read(1 << 16)
-                if not chunk:
-                    raise self._failure("ended")
-                self._buffer += chunk
-                if len(self._buffer) > _ANSWER_BYTES:
-                    raise self._failure(f"wrote more than {_ANSWER_BYTES} bytes")
+        assert self._output is not None  # noqa: S101 -- see _put_question
+        while b"\n" not in self._buffer:
+            chunk = self._output.read(max(0.0, deadline - time.monotonic()))
+            if chunk is None:
+                raise self._late()
+            if not chunk:
+                raise self._failure("ended")
+            self._buffer += chunk
+            if len(self._buffer) > _ANSWER_BYTES:
+                raise self._failure(f"wrote more than {_ANSWER_BYTES} bytes")
         line, _, self._buffer = self._buffer.partition(b"\n")
         return line
 

@@ -2,15 +2,18 @@
 
 import json
 import sys
+import threading
 import time
 from pathlib import Path
 
 import pytest
 from tests.exporter.reading import until, values
 
+from llmvitals_exporter import _child
 from llmvitals_exporter._cards import Cards
 from llmvitals_exporter._child import Child
 from llmvitals_exporter._declaration import CollectionFailedError, NothingToCollect, Settings
+from llmvitals_exporter._pipe import ThreadedPipe
 from llmvitals_exporter.collectors.nvidia import COLLECTOR, NVIDIA, VENDOR
 
 FAKE = Path(__file__).parent / "fake_nvml_child.py"
@@ -151,6 +154,31 @@ def test_bad_child_is_replaced(driver, step):
     driver_.now += 1.0
 
     assert OK_SERIES == driver_.read()
+
+
+@pytest.mark.parametrize("step", ["exit", "endless"])
+def test_bad_child_where_pipes_cannot_be_selected(driver, step, monkeypatch):
+    """On Windows a thread reads what a child says; it goes with the child."""
+    monkeypatch.setattr(_child, "pipe", ThreadedPipe)
+    driver_ = driver([OK, step], [OK])
+    driver_.read()
+    driver_.fails("it is replaced")
+    driver_.now += 1.0
+
+    assert OK_SERIES == driver_.read()
+
+    driver_.source.close()
+    until(lambda: "pipe" not in [thread.name for thread in threading.enumerate()])
+
+
+def test_hanging_child_where_pipes_cannot_be_selected(driver, monkeypatch):
+    """There, too, a hanging driver costs a scrape its short wait only."""
+    monkeypatch.setattr(_child, "pipe", ThreadedPipe)
+    driver_ = driver([OK, "hang"])
+    driver_.read()
+    driver_.source._wait = 0.2
+
+    driver_.fails("no answer for 0.2 s")
 
 
 def test_answer_to_an_earlier_question_is_dropped(driver):

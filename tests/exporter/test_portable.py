@@ -314,3 +314,32 @@ def test_the_whole_program(platform):
         success
     )
     assert "" == done.stderr
+
+
+#: Windows as far as Python's standard library shows it: what is not there, and selectors that take sockets only.
+WINDOWS = """
+import os, selectors, sys, psutil
+for name in ("fcntl", "pwd", "resource", "grp", "termios"):
+    sys.modules[name] = None
+for name in ("statvfs", "uname", "getloadavg", "set_blocking", "register_at_fork", "fork", "O_CLOEXEC"):
+    delattr(os, name)
+def register(selector, file, *_):
+    raise OSError(10038, "An operation was attempted on something that is not a socket")
+selectors.DefaultSelector.register = register
+from llmvitals_exporter.collectors import nvidia
+import llmvitals_exporter.__main__
+sys.platform = "win32"
+from llmvitals_exporter._declaration import Settings
+source = nvidia.COLLECTOR.open(Settings({nvidia.NVIDIA: "demo"}))
+source._wait = 20.0
+print(len(list(source.read())) > 100)
+source.close()
+"""
+
+
+@linux
+def test_a_driver_on_windows():
+    """Nothing that Windows lacks is needed to start, and its NVIDIA cards are asked."""
+    done = subprocess.run([sys.executable, "-c", WINDOWS], capture_output=True, text=True, timeout=60, check=False)
+
+    assert ("True\n", "") == (done.stdout, done.stderr)
