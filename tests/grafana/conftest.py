@@ -13,8 +13,10 @@ import pytest
 import requests
 import uvicorn
 import yaml
+from playwright.sync_api import Browser, Page, sync_playwright
 from tests.grafana.fake_target import SERVICES, FakeTarget
 from tests.grafana.queries import FOLDER, ROOT
+from tests.grafana.viewer_page import CHROMIUM, new_page
 
 from llmvitals_stack.viewer import create_app
 from llmvitals_stack.viewer_build import ensure_built
@@ -125,6 +127,29 @@ def _prometheus_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 def _viewer_url(prometheus_url: str, dist: Path) -> Iterator[str]:
     with running_viewer(prometheus_url, dist) as url:
         yield url
+
+
+@pytest.fixture(scope="session", name="browser")
+def _browser() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=CHROMIUM)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(name="troubles")
+def _troubles() -> list[str]:
+    """What went wrong on the page; a test that wants some of it takes that out."""
+    return []
+
+
+@pytest.fixture(name="page")
+def _page(browser: Browser, troubles: list[str]) -> Iterator[Page]:
+    """A page that fails the test when it logs an error or asks for anything that is not on its own server."""
+    page = new_page(browser, troubles)
+    yield page
+    page.close()
+    assert [] == troubles
 
 
 if __name__ == "__main__":

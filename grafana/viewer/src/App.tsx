@@ -2,24 +2,24 @@ import { createTheme, rangeUtil, ThemeContext, type TimeRange } from '@grafana/d
 import { Alert, GlobalStyles, PortalContainer } from '@grafana/ui';
 import { useCallback, useEffect, useMemo, useState } from 'react';
 import { Dashboard } from './Dashboard';
-import { ALL, interpolate, type Chosen } from './data/interpolate';
-import { stepFor } from './data/interval';
-import { listDashboards, loadDashboard, type Dashboard as Model, type DashboardSummary } from './data/model';
+import { DashboardMenu, shortTitle } from './DashboardMenu';
+import { hrefOfDashboard, linksOf, type Here } from './data/links';
+import { listDashboards, loadDashboard, type Annotation, type Dashboard as Model, type DashboardSummary } from './data/model';
 import type { Scope } from './data/panelData';
-import { labelValues } from './data/prometheus';
+import { isShown, useVariables, variablesOf } from './data/variables';
 import { useInterval } from './state/hooks';
 import { isMoving, rangeOf, textsOf } from './state/time';
-import { hrefOf, usePlace } from './state/url';
+import { readPlace, usePlace } from './state/url';
 import { absolute, Toolbar } from './Toolbar';
+import { Variables } from './Variables';
 
 const FIRST = 'llmvitals-overview';
 const THEME_KEY = 'llmvitals.theme';
-const LABEL_VALUES = /^label_values\((.+),\s*(\w+)\)$/;
+const NONE: Annotation[] = [];
 
 export function App() {
   const [place, go] = usePlace();
   const [dashboards, setDashboards] = useState<DashboardSummary[]>([]);
-  const [model, setModel] = useState<Model>();
   const [problem, setProblem] = useState<string>();
   const [tick, setTick] = useState(0);
   const refreshNow = useCallback(() => setTick((n) => n + 1), []);
@@ -27,18 +27,8 @@ export function App() {
   useEffect(() => {
     listDashboards().then(setDashboards, (error: Error) => setProblem(error.message));
   }, []);
-
   const uid = place.uid || (dashboards.some((d) => d.uid === FIRST) ? FIRST : (dashboards[0]?.uid ?? ''));
-  useEffect(() => {
-    if (!uid) {
-      return;
-    }
-    setProblem(undefined);
-    loadDashboard(uid).then(setModel, (error: Error) => {
-      setModel(undefined);
-      setProblem(error.message);
-    });
-  }, [uid]);
+  const model = useModel(uid, setProblem);
 
   const timeZone = place.timezone ?? 'browser';
   const from = place.from ?? model?.time?.from ?? 'now-30m';
@@ -49,32 +39,56 @@ export function App() {
   useInterval(refreshNow, refresh && isMoving(from, to) ? rangeUtil.intervalToSeconds(refresh) : 0);
 
   const { chosen, options, ready } = useVariables(model, place.chosen, range, setProblem);
+  const variables = useMemo(() => (model ? variablesOf(model) : []), [model]);
   const scope = useMemo<Scope | null>(
-    () => (model && ready ? { variables: queryVariables(model), chosen, range } : null),
-    [model, ready, chosen, range],
+    () => (model && ready ? { variables, chosen, range } : null),
+    [model, ready, variables, chosen, range],
   );
+  const here = useMemo<Here>(() => ({ place, from, to, variables, chosen }), [place, from, to, variables, chosen]);
+  const { annotations, hidden, toggle } = useAnnotations(model);
+  const marked = useMemo(() => annotations.filter(({ name }) => !hidden.has(name)), [annotations, hidden]);
 
   const dark = (place.theme ?? localStorage.getItem(THEME_KEY) ?? 'dark') === 'dark';
   const theme = useMemo(() => createTheme({ colors: { mode: dark ? 'dark' : 'light' } }), [dark]);
   const setRange = useCallback((next: TimeRange) => go(textsOf(next)), [go]);
   const onZoom = useCallback((a: number, b: number) => setRange(absolute(a, b)), [setRange]);
+  const onAlone = useCallback((id: number | undefined) => go({ viewPanel: id }), [go]);
   useEffect(() => {
     document.title = model ? `${model.title}` : 'llmvitals';
   }, [model]);
+  useEffect(() => {
+    document.documentElement.style.colorScheme = dark ? 'dark' : 'light';
+  }, [dark]);
 
   return (
     <ThemeContext.Provider value={theme}>
       <GlobalStyles />
-      <div className="app" style={{ background: theme.colors.background.canvas, color: theme.colors.text.primary }}>
+      <div
+        className={dark ? 'app dark' : 'app light'}
+        style={{ background: theme.colors.background.canvas, color: theme.colors.text.primary }}
+      >
         <Toolbar
-          dashboards={dashboards}
-          uid={uid}
-          hrefOfDashboard={(other) => hrefOf({ ...place, uid: other, chosen: {} })}
-          onDashboard={(other) => go({ uid: other, chosen: {} })}
-          variables={model ? queryVariables(model).filter((v) => v.hide !== 2) : []}
-          options={options}
-          chosen={chosen}
-          onChoose={(name, values) => go({ uid, chosen: { ...place.chosen, [name]: values } })}
+          title={
+            <DashboardMenu
+              title={model ? shortTitle(model.title) : ''}
+              uid={uid}
+              dashboards={dashboards}
+              hrefOf={(summary) => hrefOfDashboard(summary, model?.links ?? [], here)}
+              onGo={(href) => go({ viewPanel: undefined, ...readPlace(new URL(href, window.location.href)) })}
+            />
+          }
+          choices={
+            <Variables
+              variables={variables.filter(isShown)}
+              options={options}
+              chosen={chosen}
+              onChoose={(name, values) => go({ uid, chosen: { ...place.chosen, [name]: values } })}
+              annotations={annotations}
+              hidden={hidden}
+              onAnnotation={toggle}
+              links={linksOf(model?.links ?? [], here)}
+            />
+          }
           range={range}
           timeZone={timeZone}
           onRange={setRange}
@@ -93,62 +107,59 @@ export function App() {
             {problem}
           </Alert>
         )}
-        {model && <Dashboard key={model.uid} model={model} scope={scope} timeZone={timeZone} onZoom={onZoom} />}
+        {model && (
+          <Dashboard
+            key={model.uid}
+            model={model}
+            scope={scope}
+            here={here}
+            annotations={marked}
+            timeZone={timeZone}
+            onZoom={onZoom}
+            onAlone={onAlone}
+          />
+        )}
       </div>
       <PortalContainer />
     </ThemeContext.Provider>
   );
 }
 
-function queryVariables(model: Model) {
-  return (model.templating?.list ?? []).filter((v) => v.type === 'query');
-}
-
-interface Variables {
-  chosen: Chosen;
-  options: Record<string, string[]>;
-  ready: boolean;
-}
-
-/** The dropdowns' options, asked one after the other because a later one may depend on an earlier. */
-function useVariables(
-  model: Model | undefined,
-  fromPlace: Chosen,
-  range: TimeRange,
-  onProblem: (problem: string) => void,
-): Variables {
-  const [options, setOptions] = useState<Record<string, string[]>>({});
-  const key = JSON.stringify(fromPlace);
-  const chosen = useMemo(() => {
-    const asked = JSON.parse(key) as Chosen;
-    const names = model ? queryVariables(model).map((v) => v.name) : [];
-    return Object.fromEntries(names.map((name) => [name, asked[name]?.length ? asked[name] : [ALL]]));
-  }, [model, key]);
-
+/** The dashboard that the address names; none while another one is still on its way. */
+function useModel(uid: string, onProblem: (problem: string | undefined) => void): Model | undefined {
+  const [model, setModel] = useState<Model>();
   useEffect(() => {
-    if (!model) {
+    if (!uid) {
       return undefined;
     }
-    const abort = new AbortController();
-    const load = async () => {
-      const variables = queryVariables(model);
-      const found: Record<string, string[]> = {};
-      for (const variable of variables) {
-        const [, series, label] = LABEL_VALUES.exec(variable.definition ?? '') ?? [];
-        if (series && label) {
-          const query = interpolate(series, variables, chosen, stepFor(range, 100));
-          found[variable.name] = await labelValues(label, query, abort.signal);
+    let wanted = true;
+    onProblem(undefined);
+    loadDashboard(uid).then(
+      (loaded) => wanted && setModel(loaded),
+      (error: Error) => {
+        if (wanted) {
+          setModel(undefined);
+          onProblem(error.message);
         }
-      }
-      setOptions(found);
+      },
+    );
+    return () => {
+      wanted = false;
     };
-    load().catch((error: Error) => {
-      if (!abort.signal.aborted) {
-        onProblem(`The choices of the variables cannot be had: ${error.message}`);
-      }
-    });
-    return () => abort.abort();
-  }, [model, chosen, range]);
+  }, [uid, onProblem]);
+  return model?.uid === uid ? model : undefined;
+}
 
-  return { chosen, options, ready: model !== undefined };
+/** The annotations that Prometheus answers, and which of them are switched off. */
+function useAnnotations(model: Model | undefined) {
+  const annotations = useMemo(() => (model?.annotations?.list ?? NONE).filter((a) => !a.hide && a.target?.expr), [model]);
+  const [flipped, setFlipped] = useState<ReadonlySet<string>>(new Set());
+  const hidden = useMemo(
+    () => new Set(annotations.filter(({ name, enable }) => enable === flipped.has(name)).map(({ name }) => name)),
+    [annotations, flipped],
+  );
+  const toggle = (name: string) => {
+    setFlipped((before) => new Set(before.has(name) ? [...before].filter((n) => n !== name) : [...before, name]));
+  };
+  return { annotations, hidden, toggle };
 }

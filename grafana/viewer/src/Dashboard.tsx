@@ -1,34 +1,48 @@
 import { DashboardCursorSync, EventBusSrv } from '@grafana/data';
-import { Icon, PanelContextProvider } from '@grafana/ui';
-import { useEffect, useMemo, useState } from 'react';
-import type { Dashboard as Model, Panel } from './data/model';
+import { Button, Icon, PanelContextProvider } from '@grafana/ui';
+import { useEffect, useMemo, useRef, useState } from 'react';
+import { inWords } from './data/interpolate';
+import type { Here } from './data/links';
+import type { Annotation, Dashboard as Model } from './data/model';
 import { loadMarks, type Mark, type Scope } from './data/panelData';
 import { PanelView } from './PanelView';
-import { useWidth } from './state/hooks';
+import { useRoom } from './state/hooks';
+import { allPanels, GAP, place, type Placed } from './state/layout';
 
-// Grafana's own grid.
-const COLUMNS = 24;
-const CELL_HEIGHT = 30;
-const GAP = 8;
-// Below this width panels stand one under the other.
-const NARROW = 769;
+// A panel that fills the page is still a picture on a very low window.
+const LEAST_HEIGHT = 320;
 
 interface Props {
   model: Model;
   scope: Scope | null;
+  here: Here;
+  annotations: Annotation[];
   timeZone: string;
   onZoom: (from: number, to: number) => void;
+  onAlone: (id: number | undefined) => void;
 }
 
-export function Dashboard({ model, scope, timeZone, onZoom }: Props) {
-  const [ref, width] = useWidth<HTMLDivElement>();
+export function Dashboard({ model, scope, here, annotations, timeZone, onZoom, onAlone }: Props) {
+  const [ref, room] = useRoom<HTMLElement>();
   const [folded, setFolded] = useState(() => new Set(model.panels.filter((p) => p.collapsed).map((p) => p.id)));
-  const marks = useMarks(model, scope);
-  const placed = useMemo(() => (width > 0 ? place(model.panels, folded, width) : []), [model, folded, width]);
+  const marks = useMarks(annotations, scope);
+  const wanted = here.place.viewPanel;
+  const alone = useMemo(() => allPanels(model.panels).find((panel) => panel.id === wanted), [model, wanted]);
+  const placed = useMemo<Placed[]>(() => {
+    if (room.width <= 0) {
+      return [];
+    }
+    if (alone) {
+      return [{ panel: alone, left: 0, top: 0, width: room.width, height: Math.max(LEAST_HEIGHT, room.height) }];
+    }
+    return place(model.panels, folded, room.width);
+  }, [model, folded, room, alone]);
   const context = useMemo(() => {
     const eventBus = new EventBusSrv();
     return { eventsScope: model.uid, eventBus, sync: () => DashboardCursorSync.Crosshair };
   }, [model]);
+  useKeys(ref, alone?.id, onAlone);
+
   const fold = (id: number) => {
     setFolded((before) => {
       const after = new Set(before);
@@ -41,24 +55,37 @@ export function Dashboard({ model, scope, timeZone, onZoom }: Props) {
   const bottom = Math.max(0, ...placed.map(({ top, height }) => top + height));
 
   return (
-    <main ref={ref} className="grid" style={{ height: bottom + GAP }}>
+    <main id="panels" ref={ref} className="grid" tabIndex={-1} style={{ height: bottom + GAP }}>
+      {wanted !== undefined && !alone && (
+        <p role="alert">
+          This dashboard has no panel {wanted}.{' '}
+          <Button size="sm" onClick={() => onAlone(undefined)}>
+            Show all panels
+          </Button>
+        </p>
+      )}
       <PanelContextProvider value={context}>
-        {placed.map(({ panel, left, top, width: w, height }) => (
-          <div key={panel.id} className="cell" style={{ left, top, width: w, height }}>
+        {placed.map(({ panel, left, top, width, height }) => (
+          <div key={panel.id} className="cell" style={{ left, top, width, height }}>
             {panel.type === 'row' ? (
-              <button className="row" type="button" aria-expanded={!folded.has(panel.id)} onClick={() => fold(panel.id)}>
-                <Icon name={folded.has(panel.id) ? 'angle-right' : 'angle-down'} />
-                {panel.title}
-              </button>
+              <h2 className="row">
+                <button type="button" aria-expanded={!folded.has(panel.id)} onClick={() => fold(panel.id)}>
+                  <Icon name={folded.has(panel.id) ? 'angle-right' : 'angle-down'} />
+                  {inWords(panel.title, here.chosen)}
+                </button>
+              </h2>
             ) : (
               <PanelView
                 panel={panel}
-                width={w}
+                width={width}
                 height={height}
                 scope={scope}
+                here={here}
                 timeZone={timeZone}
                 marks={marks}
                 onZoom={onZoom}
+                alone={panel === alone}
+                onAlone={() => onAlone(panel === alone ? undefined : panel.id)}
               />
             )}
           </div>
@@ -68,55 +95,60 @@ export function Dashboard({ model, scope, timeZone, onZoom }: Props) {
   );
 }
 
-interface Placed {
-  panel: Panel;
-  left: number;
-  top: number;
-  width: number;
-  height: number;
+const OVERLAY = '[role="menu"], [role="dialog"], [role="listbox"]:not(:empty), [data-overlay]';
+
+/** `v` on a panel, by focus or by pointer, lets it fill the page, and gives it back; Escape gives it back, too. */
+function useKeys(
+  ref: React.RefObject<HTMLElement>,
+  alone: number | undefined,
+  onAlone: (id: number | undefined) => void,
+): void {
+  const latest = useRef({ alone, onAlone });
+  latest.current = { alone, onAlone };
+  useEffect(() => {
+    const onKey = (event: KeyboardEvent) => {
+      const { alone: now, onAlone: tell } = latest.current;
+      const typing = event.target instanceof Element && event.target.closest('input, textarea, select, [contenteditable]');
+      // What is open on top of the page takes the key for itself.
+      if (typing || event.ctrlKey || event.metaKey || event.altKey || document.querySelector(OVERLAY)) {
+        return;
+      }
+      if (event.key === 'Escape' && now !== undefined) {
+        tell(undefined);
+      } else if (event.key === 'v') {
+        const id = idOf(document.activeElement) ?? idOf(ref.current?.querySelector('[data-panel-id]:hover') ?? null);
+        tell(now === undefined ? id : undefined);
+      }
+    };
+    window.addEventListener('keydown', onKey, true);
+    return () => window.removeEventListener('keydown', onKey, true);
+  }, [ref]);
+
+  // Who came by keyboard goes on from the same panel.
+  const before = useRef(alone);
+  useEffect(() => {
+    const id = alone ?? before.current;
+    if (before.current !== alone && id !== undefined) {
+      ref.current?.querySelector<HTMLElement>(`[data-panel-id="${id}"] section`)?.focus();
+    }
+    before.current = alone;
+  }, [alone, ref]);
 }
 
-/** Pixels for each panel; what a folded row holds is left out, and what is below moves up. */
-function place(panels: Panel[], folded: Set<number>, width: number): Placed[] {
-  const column = (width - GAP * (COLUMNS - 1)) / COLUMNS;
-  const found: Placed[] = [];
-  let hidden = false;
-  let lifted = 0;
-  let stacked = 0;
-  for (const [i, panel] of panels.entries()) {
-    if (panel.type === 'row') {
-      hidden = folded.has(panel.id);
-    } else if (hidden) {
-      continue;
-    }
-    const { x, y, w, h } = panel.gridPos;
-    const height = h * CELL_HEIGHT + (h - 1) * GAP;
-    if (width < NARROW) {
-      found.push({ panel, left: 0, top: stacked, width, height });
-      stacked += height + GAP;
-    } else {
-      const top = (y - lifted) * (CELL_HEIGHT + GAP);
-      found.push({ panel, left: Math.round(x * (column + GAP)), top, width: Math.floor(w * column + (w - 1) * GAP), height });
-    }
-    if (panel.type === 'row' && hidden) {
-      const next = panels.slice(i + 1).find((p) => p.type === 'row');
-      const end = next?.gridPos.y ?? Math.max(...panels.map((p) => p.gridPos.y + p.gridPos.h));
-      lifted += end - (y + h);
-    }
-  }
-  return found;
+function idOf(element: Element | null): number | undefined {
+  const id = element?.closest<HTMLElement>('[data-panel-id]')?.dataset.panelId;
+  return id === undefined ? undefined : Number(id);
 }
 
-function useMarks(model: Model, scope: Scope | null): Mark[] {
+function useMarks(annotations: Annotation[], scope: Scope | null): Mark[] {
   const [marks, setMarks] = useState<Mark[]>([]);
   useEffect(() => {
     if (!scope) {
       return undefined;
     }
     const abort = new AbortController();
-    const wanted = (model.annotations?.list ?? []).filter((a) => a.enable && a.target?.expr);
     // A broken annotation must not take the panels with it.
-    Promise.all(wanted.map((a) => loadMarks(a, scope, abort.signal).catch(() => [])))
+    Promise.all(annotations.map((a) => loadMarks(a, scope, abort.signal).catch(() => [])))
       .then((found) => {
         if (!abort.signal.aborted) {
           setMarks(found.flat());
@@ -124,7 +156,6 @@ function useMarks(model: Model, scope: Scope | null): Mark[] {
       })
       .catch(() => undefined);
     return () => abort.abort();
-  }, [model, scope]);
+  }, [annotations, scope]);
   return marks;
 }
-

@@ -1,29 +1,14 @@
-import { LoadingState, type DataFrame, type TimeRange } from '@grafana/data';
-import { ErrorBoundary, PanelChrome, useTheme2 } from '@grafana/ui';
-import { useEffect, useMemo, useState, type ComponentType } from 'react';
+import { LoadingState, renderMarkdown, type DataFrame, type TimeRange } from '@grafana/data';
+import { ErrorBoundary, Menu, PanelChrome, useTheme2 } from '@grafana/ui';
+import { useEffect, useMemo, useState } from 'react';
 import { applyConfig, fieldConfigOf } from './data/fieldConfig';
+import { inWords as chosenInWords } from './data/interpolate';
+import { panelLinks, type Here } from './data/links';
 import type { Panel } from './data/model';
 import { loadPanel, type Mark, type PanelData, type Scope } from './data/panelData';
 import { whyEmpty } from './data/whyEmpty';
-import { BarGaugePanel } from './panels/BarGaugePanel';
-import { StatPanel } from './panels/StatPanel';
-import { TablePanel, tableDefaults } from './panels/TablePanel';
-import { TextPanel } from './panels/TextPanel';
-import { TimeSeriesPanel, timeSeriesDefaults } from './panels/TimeSeriesPanel';
-import type { PanelProps } from './panels/types';
-
-interface Kind {
-  component: ComponentType<PanelProps>;
-  defaults: object;
-}
-
-const kinds: Record<string, Kind> = {
-  timeseries: { component: TimeSeriesPanel, defaults: timeSeriesDefaults },
-  stat: { component: StatPanel, defaults: {} },
-  bargauge: { component: BarGaugePanel, defaults: {} },
-  table: { component: TablePanel, defaults: tableDefaults },
-  text: { component: TextPanel, defaults: {} },
-};
+import { kindOf, type Kind } from './panels/kinds';
+import { inWords, ValuesTable } from './panels/Values';
 
 /** What `data-ready` says: tests wait for "true", and nothing else is a drawn panel. */
 type Ready = 'loading' | 'true' | 'nodata' | 'error' | 'unsupported';
@@ -41,57 +26,92 @@ export interface PanelViewProps {
   width: number;
   height: number;
   scope: Scope | null;
+  here: Here;
   timeZone: string;
   marks: Mark[];
   onZoom: (from: number, to: number) => void;
+  // Whether it fills the page, and how to change that.
+  alone: boolean;
+  onAlone: () => void;
 }
 
-export function PanelView({ panel, width, height, scope, timeZone, marks, onZoom }: PanelViewProps) {
+export function PanelView(props: PanelViewProps) {
+  const { panel, width, height, scope, here, timeZone, marks, onZoom, alone, onAlone } = props;
   const theme = useTheme2();
-  const kind = kinds[panel.type];
+  const kind = kindOf(panel.type);
   const loaded = useData(panel, width, scope);
   const frames = useMemo(() => {
     const raw = loaded?.data?.frames ?? [];
     return kind ? applyConfig(raw, fieldConfigOf(panel, kind.defaults), panel.type, theme, timeZone) : [];
   }, [loaded, kind, panel, theme, timeZone]);
   const [broken, setBroken] = useState<string>();
+  const [asTable, setAsTable] = useState(false);
   useEffect(() => setBroken(undefined), [frames]);
   const ready = broken === undefined ? readyOf(panel, kind, loaded, frames) : 'error';
+  const title = chosenInWords(panel.title, here.chosen);
+  const links = panelLinks(panel.links, here);
+
+  const menu = () => (
+    <Menu ariaLabel={`Menu of ${title}`}>
+      <Menu.Item label={alone ? 'Back to the dashboard' : 'View'} icon="eye" shortcut="v" onClick={onAlone} />
+      {kind?.picture && (
+        <Menu.Item
+          label={asTable ? 'Values as a picture' : 'Values as a table'}
+          icon={asTable ? 'graph-bar' : 'table'}
+          onClick={() => setAsTable(!asTable)}
+        />
+      )}
+      {links.map((link) => (
+        <Menu.Item key={link.href} label={link.title} icon="link" url={link.href} target={link.newTab ? '_blank' : undefined} />
+      ))}
+    </Menu>
+  );
 
   return (
     <div data-panel-id={panel.id} data-panel-type={panel.type} data-ready={ready}>
       <PanelChrome
-        title={panel.title}
-        description={panel.description}
+        title={title}
+        description={panel.description ? () => renderMarkdown(panel.description ?? '') : undefined}
         width={width}
         height={height}
         padding={panel.type === 'table' ? 'none' : 'md'}
-        loadingState={loaded ? LoadingState.Done : LoadingState.Loading}
+        loadingState={loaded || ready !== 'loading' ? LoadingState.Done : LoadingState.Loading}
         statusMessage={loaded?.error ?? broken}
+        menu={menu}
       >
         {(innerWidth, innerHeight) => {
-          if (ready === 'true' && kind && loaded) {
-            const Component = kind.component;
-            return (
-              <ErrorBoundary boundaryName={panel.title} errorLogger={console.error} onError={(e) => setBroken(e.message)}>
-                {({ error }) =>
-                  error ? null : (
-                    <Component
-                      panel={panel}
-                      frames={frames}
-                      width={innerWidth}
-                      height={innerHeight}
-                      range={loaded.range}
-                      timeZone={timeZone}
-                      marks={marks}
-                      onZoom={onZoom}
-                    />
-                  )
-                }
-              </ErrorBoundary>
-            );
+          if (ready !== 'true' || !kind) {
+            return <Message ready={ready} panel={panel} loaded={loaded} broken={broken} height={innerHeight} />;
           }
-          return <Message ready={ready} panel={panel} loaded={loaded} broken={broken} height={innerHeight} />;
+          if (asTable) {
+            return <ValuesTable title={title} frames={frames} height={innerHeight} />;
+          }
+          const Component = kind.component;
+          const picture = (
+            <ErrorBoundary boundaryName={title} errorLogger={console.error} onError={(e) => setBroken(e.message)}>
+              {({ error }) =>
+                error || !scope ? null : (
+                  <Component
+                    panel={panel}
+                    frames={frames}
+                    width={innerWidth}
+                    height={innerHeight}
+                    range={loaded?.range ?? scope.range}
+                    timeZone={timeZone}
+                    marks={marks}
+                    onZoom={onZoom}
+                  />
+                )
+              }
+            </ErrorBoundary>
+          );
+          return kind.picture ? (
+            <div role="figure" aria-label={inWords(kind.picture, frames)}>
+              {picture}
+            </div>
+          ) : (
+            picture
+          );
         }}
       </PanelChrome>
     </div>
@@ -101,13 +121,13 @@ export function PanelView({ panel, width, height, scope, timeZone, marks, onZoom
 function useData(panel: Panel, width: number, scope: Scope | null): Loaded | undefined {
   const [loaded, setLoaded] = useState<Loaded>();
   useEffect(() => {
-    if (!scope || !kinds[panel.type]) {
+    if (!scope || !kindOf(panel.type) || panel.type === 'text') {
       return undefined;
     }
     const abort = new AbortController();
     const load = async () => {
       const data = await loadPanel(panel, width, scope, abort.signal);
-      const reason = hasData(data.frames) ? undefined : await whyEmpty(data.asked, abort.signal);
+      const reason = hasData(data.frames) ? undefined : await whyEmpty(data.asked, scope.range, abort.signal);
       setLoaded({ data, reason, range: scope.range });
     };
     load().catch((error: unknown) => {
@@ -121,8 +141,9 @@ function useData(panel: Panel, width: number, scope: Scope | null): Loaded | und
   return loaded;
 }
 
+// Samples that are all NaN, as 0/0 gives, are no more to look at than none.
 function hasData(frames: DataFrame[]): boolean {
-  return frames.some((frame) => frame.length > 0);
+  return frames.some(({ fields, length }) => length > 0 && fields.some((f) => f.type !== 'time' && f.values.some((v) => v !== null)));
 }
 
 function readyOf(panel: Panel, kind: Kind | undefined, loaded: Loaded | undefined, frames: DataFrame[]): Ready {
@@ -159,10 +180,11 @@ function Message({ ready, panel, loaded, broken, height }: MessageProps) {
     unsupported: [`The viewer cannot draw "${panel.type}"`, 'Grafana can: it reads the same file.'],
   };
   const [title, reason] = said[ready] ?? ['', undefined];
+  // Where there is no room for the reason, it is still there for a pointer and for a screen reader.
   return (
-    <div className="message" role={ready === 'error' ? 'alert' : 'status'} title={reason} style={{ height }}>
+    <div className="message" role={ready === 'error' ? 'alert' : 'note'} title={reason} style={{ height }}>
       <strong>{title}</strong>
-      {reason && height > 110 && <span>{reason}</span>}
+      {reason && <span className={height > 110 ? '' : 'unseen'}>{reason}</span>}
     </div>
   );
 }

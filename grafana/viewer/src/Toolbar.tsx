@@ -1,17 +1,11 @@
 import { dateTime, type TimeRange } from '@grafana/data';
-import { IconButton, MultiCombobox, RefreshPicker, TimeRangePicker, type ComboboxOption } from '@grafana/ui';
-import { ALL, type Chosen } from './data/interpolate';
-import type { DashboardSummary, Variable } from './data/model';
+import { IconButton, RefreshPicker, TimeRangePicker } from '@grafana/ui';
+import type { ReactNode } from 'react';
 
 interface Props {
-  dashboards: DashboardSummary[];
-  uid: string;
-  hrefOfDashboard: (uid: string) => string;
-  onDashboard: (uid: string) => void;
-  variables: Variable[];
-  options: Record<string, string[]>;
-  chosen: Chosen;
-  onChoose: (name: string, values: string[]) => void;
+  // What the page shows, and the choices of the dashboard.
+  title: ReactNode;
+  choices: ReactNode;
   range: TimeRange;
   timeZone: string;
   onRange: (range: TimeRange) => void;
@@ -26,26 +20,11 @@ interface Props {
 export function Toolbar(props: Props) {
   return (
     <header className="toolbar">
+      <a className="skip" href="#panels">
+        Skip to the panels
+      </a>
       <div className="bar">
-        <span className="brand">llmvitals</span>
-        <nav aria-label="Dashboards">
-          {props.dashboards.map(({ uid, title, description }) => (
-            <a
-              key={uid}
-              href={props.hrefOfDashboard(uid)}
-              title={description}
-              aria-current={uid === props.uid ? 'page' : undefined}
-              onClick={(event) => {
-                if (!event.metaKey && !event.ctrlKey) {
-                  event.preventDefault();
-                  props.onDashboard(uid);
-                }
-              }}
-            >
-              {title.replace(/^.*\/\s*/, '')}
-            </a>
-          ))}
-        </nav>
+        {props.title}
         <div className="spacer" />
         <TimeRangePicker
           value={props.range}
@@ -58,6 +37,7 @@ export function Toolbar(props: Props) {
         />
         <RefreshPicker
           value={props.refresh}
+          tooltip="Refresh now"
           intervals={['5s', '10s', '30s', '1m', '5m']}
           onRefresh={props.onRefresh}
           onIntervalChanged={props.onRefreshInterval}
@@ -69,38 +49,9 @@ export function Toolbar(props: Props) {
           onClick={props.onTheme}
         />
       </div>
-      <div className="bar variables">
-        {props.variables.map((variable) => (
-          <div key={variable.name} className="variable">
-            <label htmlFor={`variable-${variable.name}`}>{variable.label ?? variable.name}</label>
-            <MultiCombobox
-              id={`variable-${variable.name}`}
-              width="auto"
-              minWidth={16}
-              maxWidth={50}
-              options={optionsOf(variable, props.options[variable.name] ?? [])}
-              value={props.chosen[variable.name] ?? [ALL]}
-              onChange={(picked) => props.onChoose(variable.name, settle(picked, props.chosen[variable.name] ?? [ALL]))}
-            />
-          </div>
-        ))}
-      </div>
+      {props.choices}
     </header>
   );
-}
-
-function optionsOf(variable: Variable, values: string[]): ComboboxOption[] {
-  const all = variable.includeAll ? [{ label: 'All', value: ALL }] : [];
-  return [...all, ...values.map((value) => ({ label: value, value }))];
-}
-
-// "All" and single values exclude each other; the last pick decides.
-function settle(picked: ComboboxOption[], before: string[]): string[] {
-  const values = picked.map(({ value }) => value);
-  if (values.length === 0 || (values.includes(ALL) && !before.includes(ALL))) {
-    return [ALL];
-  }
-  return values.filter((value) => value !== ALL);
 }
 
 function moved({ from, to }: TimeRange, by: number): TimeRange {

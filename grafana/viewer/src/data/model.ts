@@ -32,7 +32,15 @@ export interface Panel {
   interval?: string;
   maxDataPoints?: number;
   collapsed?: boolean;
+  // What a folded row holds.
   panels?: Panel[];
+  links?: PanelLink[];
+}
+
+export interface PanelLink {
+  title: string;
+  url: string;
+  targetBlank?: boolean;
 }
 
 export interface Variable {
@@ -40,6 +48,8 @@ export interface Variable {
   label?: string;
   type: string;
   definition?: string;
+  query?: unknown;
+  regex?: string;
   multi?: boolean;
   includeAll?: boolean;
   allValue?: string;
@@ -50,16 +60,23 @@ export interface Variable {
 export interface Annotation {
   name: string;
   enable: boolean;
+  hide?: boolean;
   iconColor: string;
-  target: { expr: string; interval?: string };
+  target?: { expr?: string; interval?: string };
   titleFormat?: string;
   textFormat?: string;
 }
 
 export interface DashboardLink {
+  // "dashboards": all that carry the tags; "link": one address.
   type: string;
   title: string;
-  tags: string[];
+  tags?: string[];
+  url?: string;
+  tooltip?: string;
+  targetBlank?: boolean;
+  keepTime?: boolean;
+  includeVars?: boolean;
 }
 
 export interface Dashboard {

@@ -55,8 +55,9 @@ export interface Mark {
 
 /** An annotation's marks: samples above zero, neighbours joined. */
 export async function loadMarks(annotation: Annotation, scope: Scope, signal: AbortSignal): Promise<Mark[]> {
-  const step = stepFor(scope.range, DEFAULT_POINTS, annotation.target.interval);
-  const query = interpolate(annotation.target.expr, scope.variables, scope.chosen, step);
+  const { expr = '', interval } = annotation.target ?? {};
+  const step = stepFor(scope.range, DEFAULT_POINTS, interval);
+  const query = interpolate(expr, scope.variables, scope.chosen, step);
   const found = await queryRange(query, step.start, step.end, step.seconds, signal);
   return found.flatMap(({ metric, values }) => {
     const fill = (format = '') => format.replace(/\{\{\s*(\w+)\s*\}\}/g, (_, label: string) => metric[label] ?? '');

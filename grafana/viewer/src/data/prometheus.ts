@@ -1,5 +1,7 @@
 // The HTTP API of Prometheus, by way of the server that served this page.
 
+import { Asker } from './asker';
+
 export type Labels = Record<string, string>;
 
 export interface Series {
@@ -17,20 +19,36 @@ interface Answer<T> {
   warnings?: string[];
 }
 
+// A browser opens six connections to a host; more would wait there, where nothing can be taken back.
+const asker = new Asker(6);
+
 async function ask<T>(path: string, parameters: Record<string, string>, signal?: AbortSignal): Promise<T> {
+  const body = new URLSearchParams(parameters).toString();
+  return (await asker.ask(`${path}?${body}`, (mine) => post(path, body, mine), signal)) as T;
+}
+
+async function post(path: string, body: string, signal: AbortSignal): Promise<unknown> {
+  const headers = { 'Content-Type': 'application/x-www-form-urlencoded' };
+  return answered(() => fetch(path, { method: 'POST', headers, body, signal }));
+}
+
+async function answered(send: () => Promise<Response>): Promise<unknown> {
   let response: Response;
   try {
-    response = await fetch(path, { method: 'POST', body: new URLSearchParams(parameters), signal });
+    response = await send();
   } catch (error) {
     if (error instanceof DOMException && error.name === 'AbortError') {
       throw error;
     }
     throw new QueryError('The server of this page does not answer. Is the stack running?');
   }
-  let answer: Answer<T>;
+  let answer: Answer<unknown>;
   try {
-    answer = (await response.json()) as Answer<T>;
-  } catch {
+    answer = (await response.json()) as Answer<unknown>;
+  } catch (error) {
+    if (error instanceof DOMException && error.name === 'AbortError') {
+      throw error;
+    }
     throw new QueryError(`Prometheus answered ${response.status} and no JSON.`);
   }
   if (answer.status !== 'success') {
@@ -60,16 +78,15 @@ export async function queryNow(query: string, time: number, signal?: AbortSignal
   if (data.resultType === 'scalar') {
     return [{ metric: {}, values: [data.result as [number, string]] }];
   }
+  if (data.resultType !== 'vector') {
+    throw new QueryError(`The query gives a ${data.resultType}, which no panel can show at one moment.`);
+  }
   const vector = data.result as Array<{ metric: Labels; value: [number, string] }>;
   return vector.map(({ metric, value }) => ({ metric, values: [value] }));
 }
 
-export async function labelValues(label: string, series: string, signal?: AbortSignal): Promise<string[]> {
-  const parameters = new URLSearchParams({ 'match[]': series });
-  const response = await fetch(`/api/v1/label/${encodeURIComponent(label)}/values?${parameters}`, { signal });
-  const answer = (await response.json()) as Answer<string[]>;
-  if (answer.status !== 'success') {
-    throw new QueryError(answer.error ?? `Prometheus answered ${response.status}.`);
-  }
-  return answer.data;
+export async function labelValues(label: string, series: string | undefined, signal?: AbortSignal): Promise<string[]> {
+  const query = series ? `?${new URLSearchParams({ 'match[]': series })}` : '';
+  const path = `/api/v1/label/${encodeURIComponent(label)}/values${query}`;
+  return (await asker.ask(path, (mine) => answered(() => fetch(path, { signal: mine })), signal)) as string[];
 }

@@ -3,12 +3,10 @@ import {
   type FieldDisplay,
   VizOrientation,
   getDisplayValueAlignmentFactors,
-  getFieldDisplayValues,
-  type ReduceDataOptions,
 } from '@grafana/data';
 import { BarGauge, VizRepeater, useTheme2 } from '@grafana/ui';
-import type { BarGaugeDisplayMode, BarGaugeNamePlacement, BarGaugeValueMode, VizTextDisplayOptions } from '@grafana/schema';
-import { fieldConfigOf } from '../data/fieldConfig';
+import { BarGaugeDisplayMode, BarGaugeNamePlacement, BarGaugeValueMode, type VizTextDisplayOptions } from '@grafana/schema';
+import { reduced } from './reduced';
 import type { PanelProps } from './types';
 
 interface BarGaugeOptions {
@@ -21,21 +19,26 @@ interface BarGaugeOptions {
   minVizHeight: number;
   maxVizHeight: number;
   text?: VizTextDisplayOptions;
-  reduceOptions: ReduceDataOptions;
 }
 
-export function BarGaugePanel({ panel, frames, width, height, timeZone }: PanelProps) {
+// Grafana's own.
+const defaults = {
+  displayMode: BarGaugeDisplayMode.Gradient,
+  orientation: VizOrientation.Auto,
+  valueMode: BarGaugeValueMode.Color,
+  namePlacement: BarGaugeNamePlacement.Auto,
+  showUnfilled: true,
+  minVizWidth: 8,
+  minVizHeight: 16,
+  maxVizHeight: 300,
+};
+
+export function BarGaugePanel(props: PanelProps) {
+  const { panel, frames, width, height } = props;
   const theme = useTheme2();
-  const options = panel.options as unknown as BarGaugeOptions;
+  const options = { ...defaults, ...panel.options } as BarGaugeOptions;
   const values = () =>
-    getFieldDisplayValues({
-      fieldConfig: fieldConfigOf(panel),
-      reduceOptions: options.reduceOptions,
-      replaceVariables: (text) => text,
-      theme,
-      data: frames,
-      timeZone,
-    });
+    reduced(props, theme);
   return (
     <VizRepeater<FieldDisplay, DisplayValueAlignmentFactors>
       getValues={values}
@@ -52,7 +55,7 @@ export function BarGaugePanel({ panel, frames, width, height, timeZone }: PanelP
           valueDisplayMode={options.valueMode}
           namePlacement={options.namePlacement}
           showUnfilled={options.showUnfilled}
-          alignmentFactors={alignmentFactors}
+          alignmentFactors={alignmentFactors && withRoom(alignmentFactors, h, options.text?.titleSize)}
           isOverflow={count * h > height}
           text={options.text}
           itemSpacing={8}
@@ -67,7 +70,18 @@ export function BarGaugePanel({ panel, frames, width, height, timeZone }: PanelP
       minVizWidth={options.minVizWidth}
       minVizHeight={options.minVizHeight}
       maxVizHeight={options.maxVizHeight}
-      orientation={options.orientation ?? VizOrientation.Horizontal}
+      orientation={options.orientation}
     />
   );
+}
+
+/**
+ * Names are measured in the size that fits the bar, and then drawn in the size that the options say: a longer one keeps
+ * the room that they need.
+ */
+function withRoom(factors: DisplayValueAlignmentFactors, height: number, size?: number): DisplayValueAlignmentFactors {
+  const measured = Math.max(height * 0.6, 18) / 1.5;
+  const { title = '' } = factors;
+  const more = size ? Math.ceil(title.length * Math.max(0, size / measured - 1)) + 1 : 0;
+  return { ...factors, title: title + title.slice(0, more) };
 }

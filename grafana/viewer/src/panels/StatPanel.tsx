@@ -3,8 +3,6 @@ import {
   type FieldDisplay,
   VizOrientation,
   getDisplayValueAlignmentFactors,
-  getFieldDisplayValues,
-  type ReduceDataOptions,
 } from '@grafana/data';
 import {
   BigValue,
@@ -16,7 +14,7 @@ import {
   useTheme2,
 } from '@grafana/ui';
 import type { VizTextDisplayOptions } from '@grafana/schema';
-import { fieldConfigOf } from '../data/fieldConfig';
+import { reduced } from './reduced';
 import type { PanelProps } from './types';
 
 interface StatOptions {
@@ -27,22 +25,24 @@ interface StatOptions {
   orientation: VizOrientation;
   wideLayout: boolean;
   text?: VizTextDisplayOptions;
-  reduceOptions: ReduceDataOptions;
 }
 
-export function StatPanel({ panel, frames, width, height, range, timeZone }: PanelProps) {
+// Grafana's own.
+const defaults = {
+  colorMode: BigValueColorMode.Value,
+  graphMode: BigValueGraphMode.Area,
+  justifyMode: BigValueJustifyMode.Auto,
+  textMode: BigValueTextMode.Auto,
+  orientation: VizOrientation.Auto,
+  wideLayout: true,
+};
+
+export function StatPanel(props: PanelProps) {
+  const { panel, frames, width, height, range } = props;
   const theme = useTheme2();
-  const options = panel.options as unknown as StatOptions;
+  const options = { ...defaults, ...panel.options } as StatOptions;
   const values = () =>
-    getFieldDisplayValues({
-      fieldConfig: fieldConfigOf(panel),
-      reduceOptions: options.reduceOptions,
-      replaceVariables: (text) => text,
-      theme,
-      data: frames,
-      sparkline: options.graphMode !== BigValueGraphMode.None,
-      timeZone,
-    }).map((value) => ({
+    reduced(props, theme, options.graphMode !== BigValueGraphMode.None).map((value) => ({
       ...value,
       // The line behind the number begins where the picture begins, also when the series is younger.
       sparkline: value.sparkline && { ...value.sparkline, timeRange: range },
@@ -74,7 +74,7 @@ export function StatPanel({ panel, frames, width, height, range, timeZone }: Pan
       itemSpacing={3}
       renderCounter={0}
       autoGrid
-      orientation={options.orientation ?? VizOrientation.Auto}
+      orientation={options.orientation}
     />
   );
 }

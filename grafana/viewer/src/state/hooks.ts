@@ -17,18 +17,65 @@ export function useInterval(tick: () => void, seconds: number): void {
   }, [seconds]);
 }
 
-/** The width of an element, 0 until it is known. */
-export function useWidth<T extends HTMLElement>(): [RefObject<T>, number] {
+export interface Room {
+  width: number;
+  height: number;
+}
+
+// Below a panel that fills the page.
+const MARGIN = 16;
+
+/** An element's width, and the height of the window under its top; no width until it is known. */
+export function useRoom<T extends HTMLElement>(): [RefObject<T>, Room] {
   const ref = useRef<T>(null);
-  const [width, setWidth] = useState(0);
+  const [room, setRoom] = useState<Room>({ width: 0, height: 0 });
   useEffect(() => {
     const element = ref.current;
     if (!element) {
       return undefined;
     }
-    const observer = new ResizeObserver(([entry]) => setWidth(Math.floor(entry?.contentRect.width ?? 0)));
+    const measure = () => {
+      const width = Math.floor(element.clientWidth);
+      const height = Math.floor(window.innerHeight - (element.getBoundingClientRect().top + window.scrollY) - MARGIN);
+      setRoom((before) => (before.width === width && before.height === height ? before : { width, height }));
+    };
+    const observer = new ResizeObserver(measure);
     observer.observe(element);
-    return () => observer.disconnect();
+    window.addEventListener('resize', measure);
+    return () => {
+      observer.disconnect();
+      window.removeEventListener('resize', measure);
+    };
   }, []);
-  return [ref, width];
+  return [ref, room];
+}
+
+/** Calls *close* when Escape is pressed, or when something outside of the element is pressed or gets the focus. */
+export function useClosing(ref: RefObject<HTMLElement>, open: boolean, close: (byKey: boolean) => void): void {
+  const latest = useRef(close);
+  latest.current = close;
+  useEffect(() => {
+    if (!open) {
+      return undefined;
+    }
+    const onKey = (event: KeyboardEvent) => {
+      if (event.key === 'Escape') {
+        event.stopPropagation();
+        latest.current(true);
+      }
+    };
+    const onOther = (event: Event) => {
+      if (event.target instanceof Node && !ref.current?.contains(event.target)) {
+        latest.current(false);
+      }
+    };
+    document.addEventListener('keydown', onKey);
+    document.addEventListener('pointerdown', onOther);
+    document.addEventListener('focusin', onOther);
+    return () => {
+      document.removeEventListener('keydown', onKey);
+      document.removeEventListener('pointerdown', onOther);
+      document.removeEventListener('focusin', onOther);
+    };
+  }, [open, ref]);
 }

@@ -9,10 +9,12 @@ export interface Place {
   refresh?: string;
   timezone?: string;
   theme?: 'light' | 'dark';
+  // The panel that fills the page.
+  viewPanel?: number;
   chosen: Chosen;
 }
 
-export function readPlace(location: Location): Place {
+export function readPlace(location: Pick<Location, 'pathname' | 'search'>): Place {
   const uid = /^\/d\/([^/]+)/.exec(location.pathname)?.[1] ?? '';
   const query = new URLSearchParams(location.search);
   const chosen: Chosen = {};
@@ -22,23 +24,35 @@ export function readPlace(location: Location): Place {
     }
   }
   const theme = query.get('theme');
+  // Grafana 12 writes "panel-3", earlier ones "3".
+  const viewPanel = /^(?:panel-)?(\d+)$/.exec(query.get('viewPanel') ?? '')?.[1];
   return {
-    uid: decodeURIComponent(uid),
+    uid: decoded(uid),
     from: query.get('from') ?? undefined,
     to: query.get('to') ?? undefined,
     refresh: query.get('refresh') ?? undefined,
     timezone: query.get('timezone') ?? undefined,
     theme: theme === 'light' || theme === 'dark' ? theme : undefined,
+    viewPanel: viewPanel === undefined ? undefined : Number(viewPanel),
     chosen,
   };
 }
 
+function decoded(text: string): string {
+  try {
+    return decodeURIComponent(text);
+  } catch {
+    // A lone "%": there is no dashboard of that name, which the page then says.
+    return text;
+  }
+}
+
 export function hrefOf(place: Place): string {
   const query = new URLSearchParams();
-  for (const key of ['from', 'to', 'refresh', 'timezone', 'theme'] as const) {
+  for (const key of ['from', 'to', 'refresh', 'timezone', 'theme', 'viewPanel'] as const) {
     const value = place[key];
     if (value !== undefined) {
-      query.set(key, value);
+      query.set(key, String(value));
     }
   }
   for (const [name, values] of Object.entries(place.chosen)) {
