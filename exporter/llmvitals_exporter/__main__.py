@@ -22,7 +22,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the program; the exit status is 2 for a wrong command line, 1 when it could not do its work."""
     try:
         plan = parse(sys.argv[1:] if arguments is None else arguments)
-    except UsageError as error:
+        guard, security = _rules(plan.web) if plan.mode in ("serve", "check") else (None, None)
+    except (UsageError, WebConfigError) as error:
         for problem in error.problems:
             print(f"llmvitals-exporter: {problem}", file=sys.stderr)  # noqa: T201 -- a command line's answer
         return 2
@@ -32,12 +33,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", level=logging.INFO, stream=sys.stderr)
     runner = Runner(plan.collectors, plan.settings, timeout=plan.timeout)
     try:
-        return _run(plan, runner)
+        return _run(plan, runner, guard, security)
     finally:
         runner.close()
 
 
-def _run(plan: Plan, runner: Runner) -> int:
+def _run(plan: Plan, runner: Runner, guard: Guard | None, security: Security | None) -> int:
     scrape = Scrape(runner)
     if plan.mode == "check":
         report, status = check(scrape.outcomes())
@@ -46,7 +47,7 @@ def _run(plan: Plan, runner: Runner) -> int:
     site = Site(scrape, runner.collectors)
     if plan.mode == "once":
         return _write(encode(site.registry))
-    return _serve(plan, site)
+    return _serve(plan, site, guard, security)
 
 
 def _write(metrics: bytes) -> int:
@@ -62,14 +63,13 @@ def _write(metrics: bytes) -> int:
     return 0
 
 
-def _serve(plan: Plan, site: Site) -> int:
+def _serve(plan: Plan, site: Site, guard: Guard | None, security: Security | None) -> int:
     log = logging.getLogger("llmvitals_exporter")
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     pages: Pages = {"/": site.landing, "/-/healthy": "healthy\n", "/-/ready": "ready\n"}
     try:
-        guard, security = _rules(plan.web)
         server = serve(
             site.registry,
             plan.host,
@@ -83,9 +83,6 @@ def _serve(plan: Plan, site: Site) -> int:
     except ServeError as error:
         log.error("%s; choose another address with --host and --port", error)  # noqa: TRY400
         return 1
-    except WebConfigError as error:
-        log.error("%s", error)  # noqa: TRY400
-        return 2
     log.info("serving %s from %s", server.url, ", ".join(site.collectors))
     # In slices: Windows tells of Ctrl-C between two waits, not in one.
     while not stop.wait(1.0 if on_windows() else None):

@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 
 from llmvitals_exporter._declaration import Declaration, Option, Settings, once
 from llmvitals_exporter._sources import PREFIX, Given, from_environment, from_file
-from llmvitals_exporter._web_config import WebConfig, WebConfigError, load
+from llmvitals_exporter._web_config import WebConfig, WebConfigError, load, unreadable
 from llmvitals_exporter.collectors import COLLECTORS
 
 
@@ -58,6 +58,13 @@ def _port(text: str) -> int:
     return int(text)
 
 
+def _host(text: str) -> str:
+    if not text.strip():
+        # To the system an empty one means all addresses, which nobody would guess.
+        raise ValueError("is empty; 127.0.0.1 is this machine only, 0.0.0.0 all of its addresses")
+    return text.strip()
+
+
 def _timeout(text: str) -> float:
     try:
         seconds = float(text)
@@ -76,7 +83,7 @@ _WEB_CONFIG: Option[str] = Option(
     "",
     once(str),
 )
-_HOST = Option("--host", "ADDRESS", "address to serve at (default: 127.0.0.1)", "127.0.0.1", once(str))
+_HOST = Option("--host", "ADDRESS", "address to serve at (default: 127.0.0.1)", "127.0.0.1", once(_host))
 _PORT = Option("--port", "PORT", "port to serve at; 0 takes a free one (default: 9465)", 9465, once(_port))
 _TIMEOUT = Option(
     "--collector-timeout",
@@ -136,7 +143,10 @@ def _add(group: "argparse._ActionsContainer", options: Sequence[Option[Any]]) ->
 def parse(arguments: Sequence[str], environment: Mapping[str, str] | None = None) -> Plan:
     """Raises `UsageError` with everything that is wrong."""
     options = (*_GENERAL, *_declared())
-    mode, flags, problems = _from_flags(arguments, options)
+    try:
+        mode, flags, problems = _from_flags(arguments, options)
+    except UsageError as error:  # Flags without their values, say: no flag is known then.
+        mode, flags, problems = "", {}, list(error.problems)
     variables, wrong = from_environment(options, os.environ if environment is None else environment)
     problems += wrong
     config = flags.get(_CONFIG) or variables.get(_CONFIG)
@@ -156,6 +166,7 @@ def parse(arguments: Sequence[str], environment: Mapping[str, str] | None = None
     if settings[_WEB_CONFIG]:
         try:
             web = load(Path(settings[_WEB_CONFIG]))
+            problems += unreadable(web)
         except WebConfigError as error:
             problems += error.problems
     if problems:

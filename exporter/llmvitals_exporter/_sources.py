@@ -67,7 +67,7 @@ def from_environment(options: Iterable[Option[Any]], environment: Mapping[str, s
 def from_file(path: str, options: Iterable[Option[Any]]) -> Found:
     """A YAML mapping of an option's name to its value, to a list of them, or to a mapping for ``NAME=VALUE``."""
     try:
-        text = _read(path)
+        text = read(Path(path))
         top = _compose(text)
     except ValueError as error:
         return {}, [f"{path}: {error}"]
@@ -95,9 +95,10 @@ def from_file(path: str, options: Iterable[Option[Any]]) -> Found:
     return {option: given for option, given in found.items() if given.texts}, problems
 
 
-def _read(path: str) -> str:
+def read(path: Path) -> str:
+    """The text of a file of settings. Raises ValueError that says why there is none."""
     try:
-        with Path(path).open("rb") as file:
+        with path.open("rb") as file:
             content = file.read(_FILE_BYTES + 1)
     except OSError as error:
         raise ValueError(f"cannot be read: {error.strerror}") from error

@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from llmvitals_exporter._sources import read
+
 _CLIENT_AUTH = ("NoClientCert", "RequestClientCert", "RequireAnyClientCert")
 _CLIENT_AUTH_VERIFIED = ("VerifyClientCertIfGiven", "RequireAndVerifyClientCert")
 _VERSIONS = ("TLS12", "TLS13")
@@ -22,7 +24,6 @@ _HEADERS = (
     "X-XSS-Protection",
 )
 _BCRYPT = re.compile(r"\$2[aby]\$\d\d\$[./A-Za-z0-9]{53}")
-_FILE_BYTES = 1 << 20
 
 
 class WebConfigError(ValueError):
@@ -74,16 +75,24 @@ def load(path: Path) -> WebConfig:
     return WebConfig(tls, headers, users)
 
 
+def unreadable(web: WebConfig) -> Iterator[str]:
+    """The files that *web* names and that cannot be read now, each in a sentence."""
+    tls = web.tls
+    for path in () if tls is None else (tls.cert_file, tls.key_file, tls.client_ca_file):
+        if path is not None:
+            try:
+                path.open("rb").close()
+            except OSError as error:
+                yield f"{path}: cannot be read: {error.strerror}"
+
+
 def _document(path: Path) -> Any:
     import yaml  # noqa: PLC0415 -- 15 ms that only a file need cost
 
     try:
-        with path.open("rb") as file:
-            content = file.read(_FILE_BYTES + 1)
-    except OSError as error:
-        raise WebConfigError([f"{path}: cannot be read: {error.strerror}"]) from error
-    if len(content) > _FILE_BYTES:
-        raise WebConfigError([f"{path}: has more than {_FILE_BYTES} bytes"])
+        content = read(path)
+    except ValueError as error:
+        raise WebConfigError([f"{path}: {error}"]) from error
     try:
         return yaml.load(content, Loader=yaml.CSafeLoader)
     except (yaml.YAMLError, RecursionError, ValueError) as error:

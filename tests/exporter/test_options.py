@@ -76,6 +76,7 @@ def test_all_mistakes_at_once():
     [
         ("--port 1 --port 2", "--port: is given 2 times"),
         ("--port", "argument --port: expected one argument"),
+        ("--host=", "--host: is empty"),
         ("--port ²", "'²' is not a port"),
         ("--only cpu --without disk", "--without: is given together with --only"),
         ("--only ,", "--only: names no collector"),
@@ -92,3 +93,13 @@ def test_mistake(arguments, part):
     (problem,) = problems(*arguments.split())
 
     assert part in problem
+
+
+def test_flags_that_cannot_be_told_apart():
+    """Where the command line as such is wrong, the environment's mistakes are told as well."""
+    with pytest.raises(UsageError) as error:
+        parse(["--port"], {"LLMVITALS_EXPORTER_OLLAMA": "x"})
+
+    assert ["argument --port", "LLMVITALS_EXPORTER_OLLAMA"] == [
+        problem.partition(":")[0] for problem in error.value.problems
+    ]

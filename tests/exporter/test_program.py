@@ -97,6 +97,17 @@ def test_check():
         assert "1 of 2 collectors failed" in bad.stdout
 
 
+def test_check_of_certificates(tmp_path):
+    """--check reads the web configuration's files, too; what cannot be used is told and nothing else."""
+    for name in ("server.crt", "server.key"):
+        (tmp_path / name).write_text("no certificate")
+    (tmp_path / "web.yml").write_text("tls_server_config: {cert_file: server.crt, key_file: server.key}")
+    result = run("--check", "--only", "load", "--web-config", str(tmp_path / "web.yml"))
+
+    assert (2, "") == (result.returncode, result.stdout)
+    assert "are no usable pair" in result.stderr
+
+
 def test_list():
     """--list tells every collector."""
     assert 17 == len(run("--list").stdout.splitlines())

@@ -104,7 +104,7 @@ def test_nothing(write):
         ("basic_auth_users: {a: secret}\n", "basic_auth_users.a has no bcrypt hash; make one with htpasswd -nBC 10"),
         (f"basic_auth_users:\n\ta: {HASH}\n", "is not YAML on line 2"),
         ("[" * 20_000, "is not YAML on line 2"),
-        (b"\xff", "is not YAML"),
+        (b"\xff", "is not UTF-8: 'utf-8' codec can't decode byte 0xff in position 0: invalid start byte"),
         (b" " * (1 << 20) + b" ", "has more than 1048576 bytes"),
     ],
 )
@@ -145,3 +145,13 @@ def test_any_document(tmp_path_factory, document):
         config = error
 
     assert isinstance(config, WebConfig | WebConfigError)
+
+
+def test_files_that_cannot_be_read_are_told_with_the_other_mistakes(write, tmp_path):
+    """Files that are named and not there are no later surprise."""
+    file = write("tls_server_config: {cert_file: server.crt, key_file: server.key}")
+    (tmp_path / "server.key").write_text("key")
+    with pytest.raises(UsageError) as error:
+        parse(["--web-config", str(file), "--port", "x"], {})
+
+    assert ["--port", str(tmp_path / "server.crt")] == [problem.partition(":")[0] for problem in error.value.problems]

@@ -187,6 +187,18 @@ def test_at_the_cap_the_longest_idle_connection_makes_room(start, connect):
     assert b"" == idle[0].recv(1)
 
 
+def test_address_of_the_sixth_version(registry):
+    """The URL of an address with colons is one that a client can use."""
+    try:
+        server = serve(registry, "::1", 0)
+    except ServeError:
+        pytest.skip("this machine has no IPv6")
+    with server:
+        assert f"http://[::1]:{server.port}/metrics" == server.url
+        with urllib.request.urlopen(server.url, timeout=5) as response:
+            assert 200 == response.status
+
+
 def test_503_when_all_connections_are_being_answered(start, connect, registry):
     """It pushes back instead of piling up threads, and recovers by itself."""
     blocking = Blocking()

@@ -141,7 +141,8 @@ class Server:
     @property
     def url(self) -> str:
         """Of ``/metrics``."""
-        return f"http{'s' if self.security else ''}://{self.host}:{self.port}/metrics"
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"http{'s' if self.security else ''}://{host}:{self.port}/metrics"
 
     def close(self) -> None:
         """Stop listening, hang up on everybody, and wait a moment for the threads."""
