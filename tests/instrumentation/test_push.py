@@ -266,7 +266,13 @@ os.waitpid(child, 0)
     with fake(200, 200) as server:
         environment = os.environ | {"LLMVITALS_PUSHGATEWAY_URL": server.url}
         done = subprocess.run(
-            [sys.executable, "-c", program], env=environment, capture_output=True, text=True, timeout=60, check=False
+            # Of forks beside threads: Python's own warning, which it says of any.
+            [sys.executable, "-W", "ignore::DeprecationWarning", "-c", program],
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
         )
 
     assert (0, "") == (done.returncode, done.stderr)
