@@ -6,10 +6,11 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from llmvitals_exporter._believable import number, text
 from llmvitals_exporter._child import Child, ChildBusyError, ChildFailedError
 from llmvitals_exporter._declaration import CollectionFailedError, NothingToCollect
 from llmvitals_exporter._family import Family, Reading
-from llmvitals_exporter._gpu import COUNT, XID_ERRORS, XID_LAST, device_readings, number, text
+from llmvitals_exporter._gpu import COUNT, XID_ERRORS, XID_LAST, device_readings
 
 #: A scrape waits this long for the driver, not longer.
 _WAIT_SECONDS = 1.0

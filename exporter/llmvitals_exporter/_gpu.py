@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from llmvitals_exporter._believable import number, text
 from llmvitals_exporter._declaration import CollectionFailedError
 from llmvitals_exporter._family import Family, Reading
 
@@ -90,8 +91,6 @@ XID_LAST = _family("xid_last_timestamp_seconds", "When an XID error last came, i
 GPU_FAMILIES = (INFO, *(family for family, _ in _PLAUSIBLE))
 """All that a card may have."""
 
-_TEXT_LIMIT = 128
-
 
 def device_readings(device: Mapping[str, Any], driver: object) -> Iterator[Reading]:
     """What is plausible of one card's ``{"uuid", "info", "readings"}``, its driver's versions in *driver*.
@@ -112,20 +111,6 @@ def device_readings(device: Mapping[str, Any], driver: object) -> Iterator[Readi
         if family is None or value is None or not isinstance(labels, list) or 1 + len(labels) != len(family.labels):
             continue
         yield family, (uuid, *map(text, labels)), value
-
-
-def number(value: object, most: float) -> float | None:
-    """The number if it is one and can be true, else None."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= most:  # NaN is not either.
-        return None
-    return float(value)
-
-
-def text(value: object) -> str:
-    if not isinstance(value, str):
-        return ""
-    # A lone surrogate, which JSON can spell, is in no encoding: two labels would become one.
-    return value[:_TEXT_LIMIT].encode("utf-8", "backslashreplace").decode()
 
 
 def _texts(mapping: object, keys: Sequence[str]) -> tuple[str, ...]:

@@ -2,7 +2,6 @@
 
 import http.client
 import json
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +11,6 @@ from llmvitals_exporter._declaration import Option, each
 
 WAIT_SECONDS = 1.0
 _ANSWER_BYTES = 1 << 20
-_TEXT_LIMIT = 128
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,21 +75,6 @@ def ask_json(server: Server, path: str, timeout: float = WAIT_SECONDS) -> dict[s
     if not isinstance(answer, dict):
         raise ValueError(f"{server.label} answered {path} with something else than an object")  # noqa: TRY004
     return answer
-
-
-def number(value: object) -> float | None:
-    """The number, if it is one and not negative."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 2**63:  # NaN is not either.
-        return None
-    return float(value) if math.isfinite(value) else None
-
-
-def text(value: object) -> str:
-    """The text, short enough for a label; empty if it is none."""
-    if not isinstance(value, str):
-        return ""
-    # A lone surrogate, which JSON can spell, would fail the whole scrape.
-    return value[:_TEXT_LIMIT].encode("utf-8", "replace").decode()
 
 
 def entries(answer: dict[str, Any], key: str) -> list[dict[str, Any]]:

@@ -109,9 +109,10 @@ def test_ollama(server):
     } == ollama_of(running)
 
 
-def test_old_ollama(server):
+@pytest.mark.parametrize("rest", [{}, {"/api/tags": b"garbage", "/api/version": http(b"not JSON")}])
+def test_old_ollama(server, rest):
     """A version that knows only what it has loaded is up all the same."""
-    running = server({"/api/ps": http({"models": []})})
+    running = server({"/api/ps": http({"models": []})} | rest)
 
     assert {f'llmvitals_ollama_up{{server="{running.address}"}}': 1.0} == ollama_of(running)
 

@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from typing import Any
 from xml.parsers.expat import ExpatError
 
+from llmvitals_exporter._believable import number
 from llmvitals_exporter._declaration import CollectionFailedError, Declaration, NothingToCollect, Settings
 from llmvitals_exporter._family import Reading
-from llmvitals_exporter._gpu import COUNT, GPU_FAMILIES, device_readings, number
+from llmvitals_exporter._gpu import COUNT, GPU_FAMILIES, device_readings
 
 #: Every accelerator with its own properties only, as a property list.
 _COMMAND = ("/usr/sbin/ioreg", "-r", "-c", "IOAccelerator", "-d", "1", "-a")

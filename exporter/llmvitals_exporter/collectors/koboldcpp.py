@@ -4,10 +4,11 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+from llmvitals_exporter._believable import number
 from llmvitals_exporter._declaration import Declaration, Settings
 from llmvitals_exporter._family import Family, Reading
 from llmvitals_exporter._patience import Patience
-from llmvitals_exporter._servers import WAIT_SECONDS, Server, ask_json, number, servers_option
+from llmvitals_exporter._servers import WAIT_SECONDS, Server, ask_json, servers_option
 
 
 def _family(name: str, help_: str) -> Family:

@@ -3,10 +3,11 @@
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+from llmvitals_exporter._believable import number, text
 from llmvitals_exporter._declaration import Declaration, Settings
 from llmvitals_exporter._family import Family, Reading
 from llmvitals_exporter._patience import Patience
-from llmvitals_exporter._servers import WAIT_SECONDS, Server, ask_json, entries, number, servers_option, text
+from llmvitals_exporter._servers import WAIT_SECONDS, Server, ask_json, entries, servers_option
 
 
 def _family(name: str, help_: str, *labels: str) -> Family:

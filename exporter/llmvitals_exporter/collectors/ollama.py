@@ -4,12 +4,14 @@ what they hold now; rates and latencies of their calls come from the application
 
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
+from http.client import HTTPException
 from typing import Any
 
+from llmvitals_exporter._believable import number, text
 from llmvitals_exporter._declaration import Declaration, Settings
 from llmvitals_exporter._family import Family, Reading
 from llmvitals_exporter._patience import Patience
-from llmvitals_exporter._servers import WAIT_SECONDS, Server, ask_json, entries, number, servers_option, text
+from llmvitals_exporter._servers import WAIT_SECONDS, Server, ask_json, entries, servers_option
 
 
 def _family(name: str, help_: str, *labels: str) -> Family:
@@ -40,7 +42,7 @@ def fetch(server: Server) -> dict[str, dict[str, Any]]:
     for path in ("/api/tags", "/api/version"):
         try:
             answers[path] = ask_json(server, path, WAIT_SECONDS / 4)
-        except (OSError, ValueError):
+        except (OSError, HTTPException, ValueError):
             answers[path] = {}
     return answers
 
