@@ -2,10 +2,12 @@
 Serves the built dashboard viewer, the dashboards, and a read-only way to Prometheus, all from one origin.
 
 The way to Prometheus is narrow: the five query endpoints by name, a bound on what is sent and on what comes back, and a
-time limit. Nothing that a page can ask changes anything or reaches another host.
+time limit. Nothing that a page can ask changes anything or reaches another host. A page of another site can ask
+nothing.
 """
 
 import argparse
+import asyncio
 import json
 import re
 import time
@@ -15,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import requests
+import urllib3
 import uvicorn
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
@@ -43,11 +46,13 @@ _HEADERS = {
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Bounds of one question to Prometheus."""
+    """Bounds of one question to Prometheus, and of all at one time."""
 
     request_bytes: int = 64 * 1024
     response_bytes: int = 32 * 1024 * 1024
     seconds: float = 30.0
+    # Together with the bytes of an answer: how much memory the answers may take.
+    at_once: int = 8
 
 
 class PrometheusError(RuntimeError):
@@ -70,7 +75,10 @@ class Prometheus:
         """
         deadline = time.monotonic() + self.limits.seconds
         url = f"{self.url.rstrip('/')}/api/v1/{path}" + (f"?{query}" if query else "")
-        headers = {"Content-Type": "application/x-www-form-urlencoded"} if form is not None else {}
+        # Uncompressed, what is read is what is counted: a few bytes cannot become gigabytes.
+        headers = {"Accept-Encoding": "identity"}
+        if form is not None:
+            headers["Content-Type"] = "application/x-www-form-urlencoded"
         try:
             with requests.Session() as session:
                 # A proxy of the environment is for other hosts.
@@ -85,15 +93,18 @@ class Prometheus:
                     stream=True,
                 ) as response:
                     return response.status_code, self._read(response, deadline)
-        except requests.Timeout as e:
+        except (requests.Timeout, urllib3.exceptions.TimeoutError) as e:
             raise PrometheusError(f"Prometheus did not answer within {self.limits.seconds:g} s.") from e
-        except requests.RequestException as e:
+        except (requests.RequestException, urllib3.exceptions.HTTPError) as e:
             raise PrometheusError(f"Prometheus at {self.url} does not answer. Is it running?") from e
 
     def _read(self, response: requests.Response, deadline: float) -> bytes:
         parts: list[bytes] = []
         size = 0
-        for part in response.iter_content(64 * 1024):
+        if response.headers.get("Content-Encoding", "identity") != "identity":
+            raise PrometheusError("The answer is compressed, which was not asked for.")
+        # As it comes: to wait for a whole part would let an answer that drips outlast the deadline.
+        while part := response.raw.read1(64 * 1024):
             size += len(part)
             if size > self.limits.response_bytes:
                 raise PrometheusError(
@@ -124,26 +135,43 @@ class Dashboards:
         return found
 
 
-def create_app(prometheus_url: str, dashboards: Path, dist: Path, limits: Limits | None = None) -> Starlette:
-    """The viewer as an ASGI application. *dist* is what ``npm run build`` wrote."""
-    prometheus = Prometheus(prometheus_url, limits or Limits())
-    folder = Dashboards(dashboards)
+class _Proxy:
+    """The way from the page to Prometheus."""
 
-    async def proxy(request: Request) -> Response:
+    def __init__(self, prometheus: Prometheus) -> None:
+        self._prometheus = prometheus
+        self._limits = prometheus.limits
+        self._turns = asyncio.Semaphore(self._limits.at_once)
+
+    async def answer(self, request: Request) -> Response:
+        # Browsers say whose page it is that asks; a tool says nothing.
+        if request.headers.get("Sec-Fetch-Site", "none") not in {"same-origin", "none"}:
+            return _error(403, "Only the viewer's own page may ask.")
         label = request.path_params.get("label")
         if label is not None and not _LABEL.fullmatch(label):
             return _error(400, f"{label!r} is no name of a label.")
-        path = request.url.path.removeprefix("/api/v1/")
-        form = await _form(request, prometheus.limits.request_bytes)
-        if form is None or len(request.url.query) > prometheus.limits.request_bytes:
-            return _error(413, f"The question is larger than {prometheus.limits.request_bytes} bytes.")
         try:
-            status, body = await run_in_threadpool(
-                prometheus.ask, path, request.url.query, form if request.method == "POST" else None
-            )
+            async with asyncio.timeout(self._limits.seconds):
+                form = await _form(request, self._limits.request_bytes)
+        except TimeoutError:
+            return _error(408, f"The question took longer than {self._limits.seconds:g} s.")
+        if form is None or len(request.url.query) > self._limits.request_bytes:
+            return _error(413, f"The question is larger than {self._limits.request_bytes} bytes.")
+        path = request.url.path.removeprefix("/api/v1/")
+        try:
+            async with self._turns:
+                status, body = await run_in_threadpool(
+                    self._prometheus.ask, path, request.url.query, form if request.method == "POST" else None
+                )
         except PrometheusError as e:
             return _error(502, str(e))
         return Response(body, status, media_type="application/json")
+
+
+def create_app(prometheus_url: str, dashboards: Path, dist: Path, limits: Limits | None = None) -> Starlette:
+    """The viewer as an ASGI application. *dist* is what ``npm run build`` wrote."""
+    proxy = _Proxy(Prometheus(prometheus_url, limits or Limits())).answer
+    folder = Dashboards(dashboards)
 
     def listing(_: Request) -> Response:
         keys = ("uid", "title", "description", "tags")

@@ -1,5 +1,9 @@
+import asyncio
+import contextlib
+import gzip
 import json
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs
 
@@ -8,7 +12,7 @@ from starlette.testclient import TestClient
 
 from llmvitals_stack.viewer import Limits, create_app
 
-LIMITS = Limits(request_bytes=200, response_bytes=1000, seconds=0.5)
+LIMITS = Limits(request_bytes=200, response_bytes=1000, seconds=0.5, at_once=3)
 
 
 class Upstream(ThreadingHTTPServer):
@@ -20,6 +24,21 @@ class Upstream(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), Answer)
         self.asked: list[tuple[str, str, dict[str, str]]] = []
         self.over = threading.Event()
+        self._lock = threading.Lock()
+        self._here = 0
+        self._all_here = threading.Event()
+        self.most_here = 0
+
+    def together(self):
+        """Keeps the questions until as many are here as may be, so that one more would be seen."""
+        with self._lock:
+            self._here += 1
+            self.most_here = max(self.most_here, self._here)
+            if self._here >= LIMITS.at_once:
+                self._all_here.set()
+        self._all_here.wait(10)
+        with self._lock:
+            self._here -= 1
 
 
 class Answer(BaseHTTPRequestHandler):
@@ -34,12 +53,34 @@ class Answer(BaseHTTPRequestHandler):
         query = parse_qs(body).get("query", [""])[0]
         if query == "slow":
             self.server.over.wait(10)
+        if query == "drip":
+            self._drip()
+            return
+        if query == "together":
+            self.server.together()
         text = json.dumps({"status": "success", "data": "x" * (5000 if query == "large" else 1)}).encode()
+        if query == "bomb":
+            text = gzip.compress(b"0" * 10_000_000)
+            self.send_response(200)
+            self.send_header("Content-Encoding", "gzip")
+            self.send_header("Content-Length", str(len(text)))
+            self.end_headers()
+            self.wfile.write(text)
+            return
         self.send_response(302 if query == "redirect" else 200)
         self.send_header("Location", "http://127.0.0.1:1/")
         self.send_header("Content-Length", str(len(text)))
         self.end_headers()
         self.wfile.write(text)
+
+    def _drip(self):
+        self.send_response(200)
+        self.send_header("Content-Length", "900")
+        self.end_headers()
+        with contextlib.suppress(OSError):
+            for _ in range(900):
+                self.wfile.write(b" ")
+                self.server.over.wait(0.05)
 
     def log_message(self, *_):
         pass
@@ -139,6 +180,62 @@ def test_a_late_answer_is_given_up(client):
 
     assert 502 == response.status_code
     assert "0.5 s" in response.json()["error"]
+
+
+def test_a_dripping_answer_is_given_up(client):
+    """One byte after the other in time is still too late as a whole."""
+    response = client.post("/api/v1/query", data={"query": "drip"})
+
+    assert 502 == response.status_code
+    assert "longer than 0.5 s" in response.json()["error"]
+
+
+def test_a_compressed_answer_is_refused(client, upstream):
+    """It is not asked for, and ten megabytes of it would fit below the bound."""
+    response = client.post("/api/v1/query", data={"query": "bomb"})
+
+    assert 502 == response.status_code
+    assert "compressed" in response.json()["error"]
+    assert "identity" == upstream.asked[0][2]["Accept-Encoding"]
+
+
+@pytest.mark.parametrize(
+    ("site", "status"), [("cross-site", 403), ("same-site", 403), ("same-origin", 200), ("none", 200)]
+)
+def test_a_page_of_another_site_gets_nothing(client, upstream, site, status):
+    """It could not read the answer; it could keep Prometheus busy."""
+    response = client.post("/api/v1/query", data={"query": "up"}, headers={"Sec-Fetch-Site": site})
+
+    assert status == response.status_code
+    assert (status == 200) == bool(upstream.asked)
+
+
+def test_a_question_that_never_ends_is_given_up(tmp_path):
+    """Who sends the body byte by byte gets an answer in time, and holds nothing."""
+    app = create_app("http://127.0.0.1:1", tmp_path, tmp_path, LIMITS)
+    headers = [(b"host", b"127.0.0.1"), (b"content-length", b"100")]
+    scope = {"type": "http", "method": "POST", "path": "/api/v1/query", "headers": headers, "query_string": b""}
+    sent = []
+
+    async def receive():
+        await asyncio.sleep(LIMITS.seconds / 5)
+        return {"type": "http.request", "body": b"q", "more_body": True}
+
+    async def send(message):
+        sent.append(message)
+
+    asyncio.run(app(scope | {"http_version": "1.1", "scheme": "http"}, receive, send))
+
+    assert 408 == sent[0]["status"]
+
+
+def test_so_many_questions_at_once_and_no_more(client, upstream):
+    """The answers of all together have a bound, too."""
+    with ThreadPoolExecutor(9) as pool:
+        answers = list(pool.map(lambda _: client.post("/api/v1/query", data={"query": "together"}), range(9)))
+
+    assert {200} == {a.status_code for a in answers}
+    assert LIMITS.at_once == upstream.most_here
 
 
 def test_a_redirect_is_not_followed(client, upstream):
