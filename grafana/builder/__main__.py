@@ -15,12 +15,18 @@ from typing import Any
 from grafana.builder.dashboards import (
     caches,
     cost,
+    gpu,
+    host,
     llm_service,
+    models,
     operations,
     overview,
     python,
     reliability,
     remediation,
+    servers,
+    slo,
+    stack,
     users,
 )
 
@@ -34,6 +40,12 @@ DASHBOARDS = (
     users.build,
     cost.build,
     python.build,
+    host.build,
+    gpu.build,
+    servers.build,
+    stack.build,
+    models.build,
+    slo.build,
     remediation.build,
 )
 

@@ -148,7 +148,7 @@ def _dropdown() -> dict[str, Any]:
         "type": "dashboards",
         "title": "llmvitals",
         "tags": [TAG],
-        "asDropdown": False,
+        "asDropdown": True,
         "icon": "external link",
         "includeVars": False,
         "keepTime": True,

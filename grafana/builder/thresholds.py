@@ -46,6 +46,14 @@ COST_PER_HOUR = Limit("LLMCostHigh", warning=10, critical=50)
 OPEN_FILES = Limit("LLMFileDescriptorsHigh", warning=0.8)
 CLOSE_WAIT = Limit("LLMConnectionsNotClosed", warning=20)
 GPU_MEMORY_TEMPERATURE = Limit("GPUTemperatureHigh", warning=95, critical=105)
+MEMORY_LEFT = Limit("HostMemoryLow", warning=0.1, critical=0.05, low=True)
+DISK_LEFT = Limit("HostDiskNearlyFull", warning=0.1, critical=0.05, low=True)
+CGROUP_MEMORY = Limit("ContainerMemoryNearlyFull", warning=0.9)
+NOTIFICATION_QUEUE = Limit("PrometheusNotificationQueueFull", warning=0.5)
+# Of a page's short windows; the rules multiply it with the budget.
+BURN_RATE = Limit("LLMErrorBudgetBurn", critical=14.4)
+# No alert's number, and the definition of a promise that is broken.
+BUDGET_LEFT = Limit("", critical=0, low=True)
 
 # Yes or no: one of these is enough for a person to look.
 ANY_IS_BAD = Limit("", critical=1)
@@ -73,6 +81,10 @@ LIMITS = (
     OPEN_FILES,
     CLOSE_WAIT,
     GPU_MEMORY_TEMPERATURE,
+    MEMORY_LEFT,
+    DISK_LEFT,
+    CGROUP_MEMORY,
+    NOTIFICATION_QUEUE,
 )
 
 

@@ -2,8 +2,37 @@
 
 _WELL = "nothing has gone wrong"
 _NOT_HERE = "the demo has no such thing"
+_NO_ENGINE = "no vLLM, SGLang, llama.cpp or TGI is named in .env"
 
-RIGHTLY_EMPTY = {
+_ENGINES = (
+    "Requests",
+    "Errors",
+    "First token p95",
+    "Token p95",
+    "Output",
+    "Waiting",
+    "Fullest cache",
+    "Requests by engine and model",
+    "Broken off or failed",
+    "Tokens",
+    "Request duration",
+    "Request duration: heatmap",
+    "Time to first token",
+    "Time to first token: heatmap",
+    "Time per token",
+    "Time per token: heatmap",
+    "Running and waiting",
+    "Cache of keys and values",
+    "Put off for want of cache",
+    "Prefixes found in the cache",
+    "Input tokens from the cache",
+)
+_DAYS = "rules that look back days are evaluated every few minutes"
+
+RIGHTLY_EMPTY = {f"llmvitals-llm-servers / {title}": _NO_ENGINE for title in _ENGINES} | {
+    "llmvitals-slo / Budget left": _DAYS,
+    "llmvitals-slo / Budget that is left": _DAYS,
+    "llmvitals-slo / Budget over time": _DAYS,
     "Odd chunks and missing usage": _WELL,
     "Retries by error": _WELL,
     "Retries by their number": _WELL,
@@ -19,6 +48,16 @@ RIGHTLY_EMPTY = {
     "Parts with a price of their own": "the demo's server of models tells of no cache and no reasoning",
     "CUDA memory as torch has it": _NOT_HERE,
     "Allocations that failed": _NOT_HERE,
+    "Errors and drops": _WELL,
+    "Rules that fail": _WELL,
+    "Alerts by state": _WELL,
+    "Notifications to people": _WELL,
+    "Memory against the limit": "no limit on memory",
+    "What holds the clocks down": "no GPU, or a well one",
+    "XID errors by number": "no GPU, or a well one",
+    "MIG: memory in use": "no GPU, or none that is divided",
+    "Memory of loaded models": "no Ollama is named in .env",
+    "Context of loaded models": "no Ollama and no LM Studio is named in .env",
     "New and reused connections": "the openai SDK brings an HTTP client that does not tell",
     "Tools, agents and workflows": _NOT_HERE,
     "Tools, agents and workflows p95": _NOT_HERE,

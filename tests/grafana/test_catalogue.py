@@ -4,10 +4,7 @@ import promql_parser
 import pytest
 import yaml
 from tests.grafana.queries import ROOT, interpolate, load, queries
-
-from llmvitals.catalogue import FAMILIES as LIBRARY
-from llmvitals_exporter.catalogue import FAMILIES as EXPORTER
-from llmvitals_remediation.catalogue import FAMILIES as REMEDIATION
+from tests.prometheus.known_metrics import emitted
 
 TARGET = {"job", "instance"}
 # What Prometheus itself makes.
@@ -15,21 +12,14 @@ OWN = {
     "up": set(),
     "scrape_duration_seconds": set(),
     "scrape_samples_scraped": set(),
+    "scrape_series_added": set(),
     "ALERTS": {"alertname", "alertstate", "severity"},
 }
 
 
 def _known() -> dict[str, set[str]]:
     """Each series' name with its labels, without the target's."""
-    known = {name: set(labels) for name, labels in OWN.items()}
-    for family in (*LIBRARY, *EXPORTER, *REMEDIATION):
-        labels = set(family.labels)
-        if family.type == "histogram":
-            known[f"{family.name}_bucket"] = labels | {"le"}
-            known[f"{family.name}_sum"] = known[f"{family.name}_count"] = labels
-        else:
-            known[family.name] = labels
-    return known
+    return {name: set(series.labels) - TARGET for name, series in emitted().items()} | OWN
 
 
 def _recorded() -> set[str]:

@@ -3,7 +3,7 @@ import re
 
 import pytest
 import yaml
-from grafana.builder.thresholds import LIMITS, USER_PROFILES, Limit, steps
+from grafana.builder.thresholds import BURN_RATE, LIMITS, USER_PROFILES, Limit, steps
 from tests.grafana.queries import ROOT
 
 
@@ -40,6 +40,13 @@ def test_user_profiles_are_judged_by_the_applications_limit():
     assert (1, 5) == (USER_PROFILES.warning, USER_PROFILES.critical)
     assert any(re.search(r"> on \(job, instance\) max", e) for e in rules["warning"])
     assert any(re.search(r"> on \(job, instance\) 5 \* max", e) for e in rules["critical"])
+
+
+def test_a_burn_rate_is_red_where_a_page_begins():
+    """The rules multiply the number with the budget of each objective."""
+    rules = _expressions(BURN_RATE.alert)
+
+    assert all(f"> ({BURN_RATE.critical:g} * " in e for e in rules["critical"])
 
 
 def test_steps_of_a_falling_limit():

@@ -19,7 +19,7 @@ def machine_rows() -> list[Row]:
     return [
         Row(600, "Host", _host()),
         Row(700, "GPU", _gpu()),
-        Row(800, "Alerts and targets", _alerts_and_targets()),
+        Row(800, "Alerts and targets", alerts_and_targets()),
     ]
 
 
@@ -117,7 +117,7 @@ def _gpu() -> list[Panel]:
     ]
 
 
-def _alerts_and_targets() -> list[Panel]:
+def alerts_and_targets() -> list[Panel]:
     severity = value_map({"critical": ("critical", "red"), "warning": ("warning", "orange")})
     up = value_map({0: ("Down", "red"), 1: ("Up", "green")})
     alerts = aggregate(

@@ -1,0 +1,268 @@
+"""Models compared: which model is quick, cheap and reliable enough?"""
+
+from typing import Any
+
+from grafana.builder.dashboards.shared import (
+    CLIENT,
+    COST,
+    DURATION,
+    ERRORS,
+    FIRST_CHUNK,
+    MODEL,
+    OWN_MODEL,
+    REQUESTS,
+    TOKENS,
+    annotations,
+    model_variables,
+)
+from grafana.builder.layout import Row, dashboard
+from grafana.builder.panels import Column, Panel, Query, alerted, bargauge, stat, table, timeseries
+from grafana.builder.pictures import pie
+from grafana.builder.promql import aggregate, increase, rate, ratio, recorded_quantile, select, share_or_zero, total
+from grafana.builder.thresholds import ERROR_RATIO
+
+BY = ("provider", "model")
+NAME = "{{provider}} {{model}}"
+NO_TRAFFIC = "No traffic"
+NO_PRICES = "No price table"
+
+
+def build() -> dict[str, Any]:
+    rows = [
+        Row(1, "", _first_line()),
+        Row(100, "Side by side", _side_by_side()),
+        Row(200, "Speed and failures", _speed()),
+        Row(300, "Size and price", _price()),
+    ]
+    return dashboard(
+        "llmvitals-models",
+        "llmvitals / Models compared",
+        "Which model is quick, cheap and reliable enough?",
+        variables=model_variables(),
+        annotations=annotations(),
+        rows=rows,
+    )
+
+
+def _calls(*by: str) -> str:
+    return total(select(REQUESTS, MODEL, CLIENT), *by)
+
+
+def _tokens(*by: str) -> str:
+    return total(select(TOKENS, MODEL, CLIENT), *by)
+
+
+def _written(*by: str) -> str:
+    return total(select(TOKENS, MODEL, CLIENT, 'direction="output"'), *by)
+
+
+def _cost(*by: str) -> str:
+    return total(select(COST, MODEL, CLIENT), *by)
+
+
+def _errors() -> str:
+    return share_or_zero(total(select(ERRORS, MODEL, CLIENT), *BY), _calls(*BY))
+
+
+def _p95(buckets: str) -> str:
+    """Of each model, its slowest service's."""
+    return aggregate("max", recorded_quantile(0.95, buckets, MODEL, CLIENT, by=("job", *BY)), *BY)
+
+
+def _first_line() -> list[Panel]:
+    def best(ident: int, title: str, about: str, expression: str, *, unit: str, no_value: str = NO_TRAFFIC) -> Panel:
+        decimals = None if unit == "s" else 0 if unit in {"none", "suffix:tok/s"} else 2
+        return stat(ident, title, about, Query(expression), unit=unit, decimals=decimals, no_value=no_value)
+
+    per_million = f"1e6 * {ratio(_cost(*BY), _tokens(*BY))}"
+    return [
+        best(2, "Models", "That answer calls now.", f"count({_calls(*BY)} > 0)", unit="none"),
+        best(3, "Quickest p95", "Of a whole call.", aggregate("min", _p95(DURATION)), unit="s"),
+        best(4, "Slowest p95", "Of a whole call.", aggregate("max", _p95(DURATION)), unit="s"),
+        best(5, "First chunk p95", "Of the quickest model.", aggregate("min", _p95(FIRST_CHUNK)), unit="s"),
+        stat(
+            6,
+            "Worst errors",
+            "Share of the calls that failed, of the model with most.",
+            Query(aggregate("max", _errors())),
+            unit="percentunit",
+            decimals=1,
+            limit=ERROR_RATIO,
+            no_value=NO_TRAFFIC,
+        ),
+        best(
+            7,
+            "Cheapest",
+            "US dollars per million tokens, read and written.",
+            aggregate("min", per_million),
+            unit="currencyUSD",
+            no_value=NO_PRICES,
+        ),
+        best(
+            8,
+            "Dearest",
+            "US dollars per million tokens, read and written.",
+            aggregate("max", per_million),
+            unit="currencyUSD",
+            no_value=NO_PRICES,
+        ),
+        best(9, "Written", "Tokens per second, all models.", _written(), unit="suffix:tok/s"),
+    ]
+
+
+def _side_by_side() -> list[Panel]:
+    return [
+        table(
+            101,
+            "Model by model",
+            "At the present rate, the busiest first.",
+            [
+                Query(_calls(*BY)),
+                Query(_errors()),
+                Query(_p95(DURATION)),
+                Query(_p95(FIRST_CHUNK)),
+                Query(_written(*BY)),
+                Query(f"1000 * {ratio(_cost(*BY), _calls(*BY))}"),
+                Query(f"1e6 * {ratio(_cost(*BY), _tokens(*BY))}"),
+            ],
+            [
+                Column("provider", "Provider"),
+                Column("model", "Model"),
+                Column("Value #A", "Requests", unit="reqps", decimals=2),
+                Column("Value #B", "Errors", unit="percentunit", decimals=1, limit=ERROR_RATIO),
+                Column("Value #C", "Duration p95", unit="s"),
+                Column("Value #D", "First chunk p95", unit="s"),
+                Column("Value #E", "Written", unit="suffix:tok/s", decimals=0),
+                Column("Value #F", "$ per 1000 calls", unit="currencyUSD", decimals=2),
+                Column("Value #G", "$ per million tokens", unit="currencyUSD", decimals=2),
+            ],
+            width=24,
+            height=7,
+            no_value=NO_TRAFFIC,
+            sort=("Requests", True),
+        ),
+    ]
+
+
+def _speed() -> list[Panel]:
+    ended = total(rate("llmvitals_stream_ends_total", OWN_MODEL), "gen_ai_provider_name", "gen_ai_request_model")
+    broken = total(
+        rate("llmvitals_stream_ends_total", OWN_MODEL, 'reason=~"error|timeout|abandoned"'),
+        "gen_ai_provider_name",
+        "gen_ai_request_model",
+    )
+    return [
+        timeseries(
+            201,
+            "Call duration p95",
+            "To the last byte of the answer.",
+            [Query(_p95(DURATION), NAME)],
+            unit="s",
+            no_value=NO_TRAFFIC,
+        ),
+        timeseries(
+            202,
+            "Time to first chunk p95",
+            "Before a streamed answer begins.",
+            [Query(_p95(FIRST_CHUNK), NAME)],
+            unit="s",
+            no_value="No streams",
+        ),
+        timeseries(
+            203,
+            "Writing speed",
+            "Output tokens for each second that a call takes, on average.",
+            [
+                Query(
+                    ratio(_written(*BY), total(_duration_sum(), *BY)),
+                    NAME,
+                )
+            ],
+            unit="suffix:tok/s",
+            decimals=0,
+            no_value=NO_TRAFFIC,
+        ),
+        timeseries(
+            204,
+            "Error ratio",
+            "Share of the calls that failed; the dashed line is the alert's.",
+            [Query(_errors(), NAME)],
+            unit="percentunit",
+            limit=ERROR_RATIO,
+            soft_high=0.1,
+            no_value=NO_TRAFFIC,
+        ),
+        timeseries(
+            205,
+            "Broken streams",
+            f"Share of the streams that broke off. {alerted('LLMStreamAborted')}",
+            [Query(share_or_zero(broken, ended), "{{gen_ai_provider_name}} {{gen_ai_request_model}}")],
+            unit="percentunit",
+            soft_high=0.1,
+            no_value="No streams",
+        ),
+        timeseries(
+            206,
+            "Requests",
+            "Per second.",
+            [Query(_calls(*BY), NAME)],
+            unit="reqps",
+            stacked=True,
+            no_value=NO_TRAFFIC,
+        ),
+    ]
+
+
+def _duration_sum() -> str:
+    """Seconds of calls per second, with the names of the recorded series."""
+    seconds = rate("gen_ai_client_operation_duration_seconds_sum", OWN_MODEL)
+    for label, source in (("provider", "gen_ai_provider_name"), ("model", "gen_ai_request_model")):
+        seconds = f'label_replace({seconds}, "{label}", "${{1}}", "{source}", "(.*)")'
+    return seconds
+
+
+def _price() -> list[Panel]:
+    return [
+        timeseries(
+            301,
+            "Tokens of a call",
+            "Read and written, on average.",
+            [Query(ratio(_tokens(*BY), _calls(*BY)), NAME)],
+            unit="short",
+            width=6,
+            no_value="No token usage",
+        ),
+        timeseries(
+            302,
+            "Price of 1000 calls",
+            "US dollars, by the application's own price table.",
+            [Query(f"1000 * {ratio(_cost(*BY), _calls(*BY))}", NAME)],
+            unit="currencyUSD",
+            width=6,
+            no_value=NO_PRICES,
+        ),
+        bargauge(
+            303,
+            "Spent on each",
+            "US dollars in the chosen range.",
+            Query(
+                total(increase("llmvitals_cost_usd_total", OWN_MODEL), "gen_ai_provider_name", "gen_ai_request_model"),
+                "{{gen_ai_provider_name}} {{gen_ai_request_model}}",
+            ),
+            unit="currencyUSD",
+            high=None,
+            width=6,
+            decimals=2,
+            no_value=NO_PRICES,
+        ),
+        pie(
+            304,
+            "Share of the calls",
+            "Calls per second, now.",
+            Query(_calls(*BY), NAME),
+            unit="reqps",
+            decimals=2,
+            width=6,
+            no_value=NO_TRAFFIC,
+        ),
+    ]
