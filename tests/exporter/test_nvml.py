@@ -1,5 +1,6 @@
 """What the child makes of NVML's answers; NVML is played from the description of a card."""
 
+import ctypes
 import json
 import subprocess
 import sys
@@ -256,14 +257,23 @@ def test_xids():
 
 
 def test_xid_of_a_lost_card():
-    """An XID is counted although the card that had it cannot even say its name any more, and while all else fails."""
+    """An XID is counted by its card, although that cannot even say its name any more, and while all else fails."""
     lost = driver("h100", xids=[[0.3, "gpu0", 79]])
-    lost.answer()
+    name = lost.answer()["devices"][0]["uuid"]
     lost._nvml._calls["nvmlDeviceGetUUID(gpu0)"] = {"error": 15}
     until(lambda: lost.answer()["xids"])
     answer = lost.answer()
 
-    assert ("failed", [("unknown", 79, 1)]) == (answer["status"], [(*entry[:3],) for entry in answer["xids"]])
+    assert ("failed", [(name, 79, 1)]) == (answer["status"], [(*entry[:3],) for entry in answer["xids"]])
+
+
+def test_xid_of_no_card():
+    """An XID of nothing that is known, a null pointer say, counts all the same."""
+    strange = driver("h100", xids=[[0.0, ctypes.POINTER(ctypes.c_int)(), 31], [0.01, "gpu7", 31]])
+    strange.answer()
+    until(lambda: 2 == sum(count for _, _, count, _ in strange.answer()["xids"]))
+
+    assert [("unknown", 31, 2)] == [(*entry[:3],) for entry in strange.answer()["xids"]]
 
 
 def test_xids_where_they_are_not_supported():

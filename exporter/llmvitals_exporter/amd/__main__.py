@@ -10,6 +10,9 @@ from llmvitals_exporter._answering import DriverAbsentError, DriverFailedError, 
 from llmvitals_exporter.amd._card import Card, identities
 from llmvitals_exporter.amd._driver import ABSENT, NO_DRIVER, NOT_FOUND, AmdSmi, code_of, told
 
+_DESCRIPTION = """Ask AMD's driver. The exporter starts this, and asks with a line such as {"id": 1} on standard input;
+started by hand it shows what the exporter would get."""
+
 
 class Driver:
     """`amdsmi` from its start to its first failure.
@@ -54,7 +57,9 @@ class Driver:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m llmvitals_exporter.amd", description=__doc__, allow_abbrev=False)
+    parser = argparse.ArgumentParser(
+        prog="python -m llmvitals_exporter.amd", description=_DESCRIPTION, allow_abbrev=False
+    )
     parser.add_argument("--also", action="append", choices=("processes",), default=[], help="what costs series")
     given = parser.parse_args(arguments)
     output = answers_only()

@@ -19,6 +19,9 @@ from llmvitals_exporter.nvml._xid import Xids
 
 ALSO = ("pcie-throughput", "processes")
 
+_DESCRIPTION = """Ask NVIDIA's driver. The exporter starts this, and asks with a line such as {"id": 1} on standard
+input; started by hand it shows what the exporter would get. --capture records a card instead."""
+
 
 class Driver:
     """NVML from its start to its first failure, after which it says nothing but that."""
@@ -53,7 +56,7 @@ class Driver:
         cards = [Card(self._nvml, index, self._also) for index in range(count)]
         same_name_once(cards)
         if self._xids is None:
-            self._xids = Xids(self._nvml, [card.handle for card in cards])
+            self._xids = Xids(self._nvml, cards)
         cuda = ask(self._nvml, "nvmlSystemGetCudaDriverVersion")
         return {
             "driver": {
@@ -72,12 +75,16 @@ class Driver:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m llmvitals_exporter.nvml", description=__doc__, allow_abbrev=False)
+    parser = argparse.ArgumentParser(
+        prog="python -m llmvitals_exporter.nvml", description=_DESCRIPTION, allow_abbrev=False
+    )
     parser.add_argument("--also", action="append", choices=ALSO, default=[], help="what costs time or series")
     parser.add_argument("--replay", type=Path, metavar="FILE", help="play this capture instead of asking a driver")
     parser.add_argument("--demo", action="store_true", help="let the replayed card live: load comes and goes")
     parser.add_argument("--capture", metavar="SOURCE", help="print what the driver answers, what identifies it masked")
     given = parser.parse_args(arguments)
+    if given.demo and given.replay is None:
+        parser.error("--demo plays a card: say which with --replay")
     answers = answers_only()
     nvml: Any
     if given.replay is not None:

@@ -1,5 +1,6 @@
 """The driver as this process sees it: what a question to it can come to."""
 
+import ctypes
 import logging
 from collections.abc import Callable
 from typing import Any, Protocol
@@ -71,3 +72,14 @@ def text(value: object) -> str:
     if isinstance(value, bytes):  # Older pynvml.
         return value.decode("utf-8", "replace")
     return value if isinstance(value, str) else ""
+
+
+def identity(handle: Any) -> object:
+    """What is equal for two handles, which ctypes has as pointers, of one thing."""
+    try:
+        contents = getattr(handle, "contents", None)
+    except ValueError:  # A null pointer.
+        return None
+    if contents is not None:
+        return ctypes.addressof(contents)
+    return handle if isinstance(handle, str) else id(handle)

@@ -1,11 +1,10 @@
 """Writes down what a real driver answers, in the form that `Replay` plays; what identifies a card is masked."""
 
-import ctypes
 import re
 from collections.abc import Callable
 from typing import Any
 
-from llmvitals_exporter.nvml._driver import code_of, text
+from llmvitals_exporter.nvml._driver import code_of, identity, text
 
 _UUID = re.compile(r"\b(GPU|MIG)-[0-9a-fA-F-]{8,}")
 _NOT_WRITTEN = frozenset({"nvmlEventSetCreate", "nvmlDeviceRegisterEvents", "nvmlEventSetWait"})
@@ -51,7 +50,7 @@ class Recording:
             answer = function(*arguments)
             if name.endswith("SampleGet"):
                 *place, sample = arguments
-                self._handles[_identity(sample)] = ", ".join(map(self._shown, place))
+                self._handles[identity(sample)] = ", ".join(map(self._shown, place))
             return answer
 
         return call
@@ -66,10 +65,10 @@ class Recording:
         elif name == "nvmlGpmMetricsGet" and not isinstance(answer, dict):
             metrics = [answer.metrics[position] for position in range(answer.numMetrics)]
             percent = {str(metric.metricId): metric.value for metric in metrics if metric.nvmlReturn == 0}
-            self._calls[f"{name}({self._handles[_identity(answer.sample2)]})"] = {"struct": percent}
+            self._calls[f"{name}({self._handles[identity(answer.sample2)]})"] = {"struct": percent}
         else:
             if "HandleBy" in name and not isinstance(answer, dict):
-                self._handles[_identity(answer)] = self._named(name, arguments)
+                self._handles[identity(answer)] = self._named(name, arguments)
             self._calls[self._call(name, arguments)] = self._encoded(name, answer)
 
     def _named(self, name: str, arguments: tuple[Any, ...]) -> str:
@@ -81,7 +80,7 @@ class Recording:
     def _shown(self, argument: Any) -> str:
         if isinstance(argument, int):
             return str(argument)
-        return self._handles.get(_identity(argument), "?")
+        return self._handles.get(identity(argument), "?")
 
     def _encoded(self, name: str, answer: Any) -> Any:
         if isinstance(answer, list | tuple):
@@ -93,7 +92,7 @@ class Recording:
         if isinstance(answer, dict):
             return answer
         if "HandleBy" in name:
-            return {"handle": self._handles[_identity(answer)]}
+            return {"handle": self._handles[identity(answer)]}
         names = [field[0] for field in getattr(answer, "_fields_", ())] or list(vars(answer))
         return {"struct": {key: self._encoded(name, getattr(answer, key)) for key in names}}
 
@@ -105,11 +104,3 @@ class Recording:
     def _mask(self, uuid: str, kind: str) -> str:
         alike = sum(known.startswith(kind) for known in self._uuids)
         return self._uuids.setdefault(uuid, f"{kind}-00000000-0000-0000-0000-{alike:012d}")
-
-
-def _identity(handle: Any) -> Any:
-    """What is equal for two ctypes pointers to one thing."""
-    contents = getattr(handle, "contents", None)
-    if contents is not None:
-        return ctypes.addressof(contents)
-    return handle if isinstance(handle, str) else id(handle)

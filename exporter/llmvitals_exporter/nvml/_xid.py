@@ -5,8 +5,8 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from llmvitals_exporter._answering import DriverFailedError
-from llmvitals_exporter.nvml._driver import TIMEOUT, Nvml, ask, code_of, text
+from llmvitals_exporter.nvml._card import Card
+from llmvitals_exporter.nvml._driver import TIMEOUT, Nvml, ask, code_of, identity
 
 _XID_CRITICAL = 0x8  # nvmlEventTypeXidCriticalError
 _UNKNOWN = "unknown"
@@ -18,12 +18,14 @@ _PAUSE_SECONDS = 5.0
 class Xids:
     """Counts XID errors in a thread of its own from its making on; idle where they are not supported."""
 
-    def __init__(self, nvml: Nvml, handles: Sequence[Any]) -> None:
+    def __init__(self, nvml: Nvml, cards: Sequence[Card]) -> None:
         self._nvml = nvml
+        #: A card that is lost, which is what some XIDs are about, does not say its name any more.
+        self._uuids = {identity(card.handle): card.uuid for card in cards}
         self._lock = threading.Lock()
         self._seen: dict[tuple[str, int], tuple[int, float]] = {}
         events = ask(nvml, "nvmlEventSetCreate")
-        watched = [handle for handle in handles if events is not None and self._register(handle, events)]
+        watched = [card for card in cards if events is not None and self._register(card.handle, events)]
         self.supported = bool(watched)
         if watched:
             threading.Thread(target=self._watch, args=(events,), name="xids", daemon=True).start()
@@ -57,10 +59,7 @@ class Xids:
     def _note(self, event: Any) -> None:
         if not event.eventType & _XID_CRITICAL:
             return
-        try:
-            uuid = text(ask(self._nvml, "nvmlDeviceGetUUID", event.device)) or _UNKNOWN
-        except DriverFailedError:  # An XID may come because the card is lost. It counts all the same.
-            uuid = _UNKNOWN
+        uuid = self._uuids.get(identity(event.device), _UNKNOWN)
         with self._lock:
             count, _ = self._seen.get((uuid, event.eventData), (0, 0.0))
             self._seen[uuid, event.eventData] = count + 1, time.time()
