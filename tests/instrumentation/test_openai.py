@@ -231,6 +231,26 @@ def test_inside_the_applications_call_nothing_is_counted_twice(watched, client):
     assert {"completed": 1} == ends(watched)
 
 
+def test_a_call_that_asks_several_times_took_the_tokens_of_all(watched, client, run):
+    """One reply was not good enough, for instance: still one call, with all that the server has counted."""
+
+    async def ask_at_once(client):
+        asked = {"model": "talker", "messages": QUESTION}
+        async with watched.call(provider="mine", model="talker"):
+            await asyncio.gather(*(client.chat.completions.create(**asked) for _ in range(3)))
+
+    with watched.call(provider="mine", model="talker") as call:
+        client.chat.completions.create(model="talker", messages=QUESTION)
+        call.read(client.chat.completions.create(model="talker", messages=QUESTION))
+        client.chat.completions.create(model="talker", messages=QUESTION)
+        call.usage(input_tokens=1)
+    run(ask_at_once)
+
+    assert 2 == durations(watched)
+    assert 1 + 3 * 7 == watched.value("gen_ai_client_token_usage_sum", gen_ai_token_type="input")
+    assert 2 * 5 + 3 * 5 == watched.value("gen_ai_client_token_usage_sum", gen_ai_token_type="output")
+
+
 @pytest.mark.parametrize("ending", ["completed", "cancelled"])
 def test_a_generator_that_is_a_call_takes_up_the_stream_that_it_is_made_of(watched, client, run, ending):
     """What the SDK's stream tells is the call's, and the consumer between two chunks is not inside of it."""

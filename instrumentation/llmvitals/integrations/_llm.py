@@ -7,6 +7,7 @@ from typing import Any
 
 from llmvitals._calls import Call, active_call
 from llmvitals._recording import Recorder
+from llmvitals._replies import Details
 from llmvitals._vitals import Vitals
 from llmvitals._watch import Watch
 from llmvitals.integrations._claims import take
@@ -44,8 +45,33 @@ class Seen:
 
     def read_reply(self, reply: Any) -> Any:
         """Take model and usage out of *reply*, or watch it when it is a stream; return what goes on."""
-        self.call.read(reply)
+        if self._own:
+            self.call.read(reply)
+        else:
+            read_another(self.call, Call.read, reply)
         return reply
+
+
+def read_another(call: Call, read: Callable[[Call, Any], None], reply: Any) -> None:
+    """*read* a reply in the application's *call*, which may have had others before: the tokens of all add up."""
+    taken, given, told = _known(call)
+    call._input_tokens = call._output_tokens = call._details = None  # noqa: SLF001 -- what is told replaces them
+    try:
+        read(call, reply)
+    finally:
+        more_taken, more_given, more = _known(call)
+        call._input_tokens, call._output_tokens = _sum(taken, more_taken), _sum(given, more_given)  # noqa: SLF001
+        if told is not None:
+            cached, written, reasoning = more or (None, None, None)
+            call._details = _sum(told[0], cached), _sum(told[1], written), _sum(told[2], reasoning)  # noqa: SLF001
+
+
+def _known(call: Call) -> tuple[int | None, int | None, Details | None]:
+    return call._input_tokens, call._output_tokens, call._details  # noqa: SLF001 -- nobody else needs them
+
+
+def _sum(one: int | None, other: int | None) -> int | None:
+    return other if one is None else one if other is None else one + other
 
 
 Begin = Callable[[Any, tuple[Any, ...], Mapping[str, Any]], Seen | None]

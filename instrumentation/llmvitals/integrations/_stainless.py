@@ -19,7 +19,7 @@ from llmvitals._retries import Retries
 from llmvitals._streams import watch_async_generator, watch_generator
 from llmvitals._watch import Watch
 from llmvitals.integrations import _llm
-from llmvitals.integrations._llm import Within
+from llmvitals.integrations._llm import Within, read_another
 from llmvitals.integrations._outer import OuterCall
 from llmvitals.integrations._session import Session
 
@@ -192,7 +192,10 @@ class Seen(_llm.Seen):
         sdk.answered(self.vitals.recorder, self.call)
         if not isinstance(reply, sdk.unread):
             sdk.plain = type(reply)
-            self.reading.read(self.call, reply)
+            if self._own:
+                self.reading.read(self.call, reply)
+            else:
+                read_another(self.call, self.reading.read, reply)
         elif isinstance(reply, sdk.kinds.streams):
             if not self.call.is_streaming:
                 return self.watched(reply)
