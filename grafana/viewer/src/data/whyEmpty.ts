@@ -12,7 +12,7 @@ export function metricNames(expr: string): string[] {
     .replace(/\{[^}]*\}/g, ' ')
     .replace(/\b(by|without|on|ignoring|group_left|group_right)\s*\([^)]*\)/g, ' ')
     .replace(/\[[^\]]*\]/g, ' ')
-    .replace(/\b(?:\d+(?:\.\d+)?(?:ms|[smhdwy])?|0x[0-9a-f]+)\b/gi, ' ');
+    .replace(/\b(?:0x[0-9a-f]+|\d+(?:\.\d+)?(?:e[-+]?\d+)?(?:ms|[smhdwy])?)+\b/gi, ' ');
   const found = [...bare.matchAll(/[a-zA-Z_:][a-zA-Z0-9_:]*(?!\s*\(|[a-zA-Z0-9_:])/g)].map(([name]) => name);
   return [...new Set(found)].filter((name) => !WORDS.has(name.toLowerCase()));
 }
