@@ -5,6 +5,7 @@ only then. Killed in between, nothing is lost, and nobody adds a file whose name
 """
 
 import json
+import re
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
@@ -17,6 +18,9 @@ from llmvitals.workers._merge import Foreign, Numbers, OnFault, as_json, series_
 NAME = "retained"
 LAST = ".last"
 SOCKET = ".sock"
+
+_TEMPORARY = re.compile(r"\.(.+)\.[0-9a-f]{8}")
+_EVERYBODYS = {NAME, "group.json"}
 
 
 class Retained:
@@ -85,6 +89,20 @@ class Retained:
             for file in (f"{name}{SOCKET}", f"{name}{LAST}", name):
                 with suppress(FileNotFoundError):
                     (self._path.parent / file).unlink()
+        for path in unfinished(self._path.parent):
+            path.unlink(missing_ok=True)
+
+
+def unfinished(path: Path) -> list[Path]:
+    """Return the files in *path* that workers were killed in the middle of writing. Only under the group's lock."""
+    present = {entry.name: entry for entry in path.iterdir()}
+    found = []
+    for name, entry in present.items():
+        match = _TEMPORARY.fullmatch(name)
+        # Under the lock nobody else writes what is everybody's; what is one worker's, it may be writing now.
+        if match and match[1].removesuffix(LAST) not in present.keys() - _EVERYBODYS:
+            found.append(entry)
+    return found
 
 
 def reading(

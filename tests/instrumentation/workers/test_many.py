@@ -73,7 +73,7 @@ def test_a_thousand_deaths_of_sixty_four_workers(tmp_path, in_memory):
             # Prometheus scrapes on meanwhile. The one that it has asked may be killed: then this scrape is lost.
             with suppress(*NO_ANSWER):
                 shop.scrape()
-            clients[0].join(1.0)
+            clients[0].join(3.0)
         shop.await_workers(WORKERS, seconds=120)
         with sixty_four_workers(tmp_path) as other:
             other.await_workers(WORKERS, seconds=120)

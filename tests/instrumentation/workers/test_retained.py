@@ -98,6 +98,20 @@ def test_a_fold_that_is_killed_loses_and_doubles_nothing(tmp_path, monkeypatch, 
     assert {"retained"} == {name for name in names(tmp_path) if not name.startswith(".")}
 
 
+def test_what_a_worker_was_killed_in_the_middle_of_writing_goes_with_it(tmp_path):
+    """Else such files pile up for as long as the service lives. A living worker's is its own."""
+    living, dead, folded = (f"w{number}.1-0123456789ab" for number in range(3))
+    for name in (living, dead):
+        worker(tmp_path, name)
+    begun = [f".{name}.last.01234567" for name in (living, dead, folded)]
+    for name in (*begun, ".retained.01234567", ".group.json.01234567", "group.json", "lock"):
+        (tmp_path / name).touch()
+
+    Retained(tmp_path, tell).fold([dead])
+
+    assert {"group.json", "lock", "retained", living, f"{living}.last", f"{living}.sock", begun[0]} == names(tmp_path)
+
+
 def test_a_full_disk_keeps_the_files_of_the_dead(tmp_path, monkeypatch):
     """What cannot be written down is not removed."""
     worker(tmp_path, "w0.1-000000000000")
