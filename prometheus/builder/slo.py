@@ -21,7 +21,7 @@ INTERVAL_SECONDS = 30
 LONG_INTERVAL = "2m"
 SHORT_WINDOWS = ("5m", "30m", "1h", "2h", "6h")
 LONG_WINDOWS = ("1d", "3d")
-DASHBOARD = "llmvitals-overview"
+DASHBOARD = "llmvitals-slo"
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,7 +185,7 @@ def _alert(slo: Slo, kind: str, severity: str, burns: Sequence[Burn], period_day
                 f" First check {slo.alert.first_check}."
             ),
             "runbook_url": f"docs/runbooks/{slo.alert.name}.md",
-            "dashboard_url": f"/d/{DASHBOARD}?var-job={{{{ $labels.job | urlquery }}}}",
+            "dashboard_url": f"/d/{DASHBOARD}?var-service={{{{ $labels.sloth_service | urlquery }}}}",
         },
     }
 
