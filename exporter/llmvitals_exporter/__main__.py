@@ -30,7 +30,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if plan.mode == "list":
         print(listing(COLLECTORS))  # noqa: T201 -- what was asked for
         return 0
-    logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", level=logging.INFO, stream=sys.stderr)
+    # Who looks once has the output; who serves for weeks wants to read later what was there, and what was not.
+    level = logging.INFO if plan.mode == "serve" else logging.WARNING
+    logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", level=level, stream=sys.stderr)
     runner = Runner(plan.collectors, plan.settings, timeout=plan.timeout)
     try:
         return _run(plan, runner, guard, security)

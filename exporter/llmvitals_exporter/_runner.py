@@ -74,7 +74,7 @@ class _Member:
     declaration: Declaration
     source: Source
     busy: bool = False
-    #: Told last; a failure is logged when it begins, changes or ends, not at each scrape.
+    #: Told last; a failure or an absence is logged when it begins, changes or ends, not at each scrape.
     told: str = ""
 
 
@@ -252,15 +252,17 @@ class Runner:
     def _tell(self, members: Sequence[_Member], outcomes: dict[str, Outcome]) -> None:
         for member in members:
             outcome = outcomes[member.declaration.name]
-            wrong = outcome.error if outcome.state in (State.FAILED, State.STUCK) else ""
             # Figures in the text change from scrape to scrape and are no news.
-            news = f"{outcome.state.value} {_FIGURES.sub('', wrong)}" if wrong else ""
-            if news != member.told:
-                if wrong:
-                    _log.warning("collector %s %s: %s", outcome.collector, outcome.state.value, wrong)
-                else:
-                    _log.info("collector %s works again", outcome.collector)
-                member.told = news
+            news = "" if outcome.state is State.OK else f"{outcome.state.value} {_FIGURES.sub('', outcome.error)}"
+            if news == member.told:
+                continue
+            member.told = news
+            if outcome.state is State.OK:
+                _log.info("collector %s works again", outcome.collector)
+            elif outcome.state is State.ABSENT:
+                _log.info("collector %s has nothing to read here: %s", outcome.collector, outcome.error)
+            else:
+                _log.warning("collector %s %s: %s", outcome.collector, outcome.state.value, outcome.error)
 
 
 def _take(outcomes: dict[str, Outcome], more: Sequence[Outcome]) -> None:

@@ -231,6 +231,21 @@ def test_failure_is_logged_once(caplog):
     ] == caplog.messages
 
 
+def test_absence_is_logged_once(caplog):
+    """That a machine has nothing for a collector is told with the reason, and no failure."""
+
+    def read():
+        raise NothingToCollect("no driver")
+
+    runner = Runner([declare("gpu", read)], Settings())
+    with caplog.at_level(logging.INFO, "llmvitals_exporter"):
+        for _ in range(3):
+            runner.collect()
+
+    told = [("INFO", "collector gpu has nothing to read here: no driver")]
+    assert told == [(record.levelname, record.message) for record in caplog.records]
+
+
 def test_scrape_has_a_time_of_its_own(gate):
     """When the whole scrape's time is over it answers with what it has, and reads no more behind its back."""
     read = []
