@@ -80,11 +80,12 @@ test-python: ## Check the library on another interpreter: make test-python PYTHO
 	@$(ELSEWHERE)/bin/python -m pip install --quiet --no-deps --no-build-isolation --editable .
 	@$(ELSEWHERE)/bin/python -m pytest -p no:cacheprovider tests/instrumentation
 
-lint: $(VENV)/.dev ## ruff, mypy, the rules' lint
+lint: $(VENV)/.dev ## ruff, mypy, the lint of rules and dashboards
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python -m prometheus.lint
+	$(BIN)/python -m grafana.lint
 	$(BIN)/mypy tests/typing/application.py
 
 format: $(VENV)/.dev ## Format the Python sources
