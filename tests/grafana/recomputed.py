@@ -17,7 +17,7 @@ _NUMBER = re.compile(r"(?P<sign>[-\N{MINUS SIGN}]?)(?P<number>\d[\d,]*(?:\.\d+)?
 _UNITS = {
     "%": 0.01, "µs": 1e-6, "ms": 1e-3, "min": 60, "mins": 60, "hour": 3600, "hours": 3600, "day": 86400, "days": 86400,
     "K": 1e3, "Mil": 1e6, "Bil": 1e9, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40, "kB": 1e3, "MB": 1e6,
-    "GB": 1e9, "kB/s": 1e3, "MB/s": 1e6, "GB/s": 1e9, "kW": 1e3, "week": 604800, "weeks": 604800, "year": 31557600, "years": 31557600,
+    "GB": 1e9, "kW": 1e3, "week": 604800, "weeks": 604800, "year": 31557600, "years": 31557600,
 }  # fmt: skip
 
 
@@ -58,6 +58,6 @@ def says(text: str, value: float) -> bool:
     digits = match["number"].replace(",", "")
     decimals = len(digits.partition(".")[2])
     number = float(digits) * (-1 if match["sign"] else 1)
-    scale = _UNITS.get(match["unit"], 1)
+    scale = _UNITS.get(match["unit"].removesuffix("/s"), 1)
     # Half of the last digit that is shown, and what binary fractions add.
     return abs(number * scale - value) <= scale * 10**-decimals * 0.51 + abs(value) * 1e-6
