@@ -93,7 +93,7 @@ def _first_line() -> list[Panel]:
         ),
         stat(
             6,
-            "Waiting for disks",
+            "Disk waits",
             f"Share of the time in which some task did. {alerted('HostIoPressure')}",
             Query(worst(waiting)),
             unit="percentunit",

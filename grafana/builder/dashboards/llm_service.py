@@ -71,7 +71,7 @@ def _first_line() -> list[Panel]:
         return stat(ident, title, f"{about} Of the slowest service.", Query(slowest), unit="s", no_value=no_value)
 
     return [
-        stat(2, "Requests", "LLM calls per second.", Query(calls), unit="reqps", no_value="No traffic"),
+        stat(2, "Requests", "LLM calls per second.", Query(calls), unit="reqps", decimals=2, no_value="No traffic"),
         stat(
             3,
             "Errors",

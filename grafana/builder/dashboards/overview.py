@@ -58,7 +58,7 @@ def _first_line() -> list[Panel]:
     limit = select("llmvitals_user_profiles_limit", SERVICE)
     firing = aggregate("count", select("ALERTS", FIRING, TROUBLE))
     return [
-        stat(2, "Requests", "LLM calls per second, all services.", Query(calls), unit="reqps"),
+        stat(2, "Requests", "LLM calls per second, all services.", Query(calls), unit="reqps", decimals=2),
         stat(
             3,
             "Errors",

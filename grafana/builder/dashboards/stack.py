@@ -57,7 +57,7 @@ def _first_line() -> list[Panel]:
         ),
         stat(
             3,
-            "Failing collectors",
+            "Collectors",
             f"Of the exporter; what they measure is missing. {alerted('ExporterCollectorFailing')}",
             Query(failed),
             unit="none",
