@@ -12,8 +12,8 @@ from llmvitals_exporter._declaration import CollectionFailedError, NothingToColl
 from llmvitals_exporter._family import Family, Reading
 from llmvitals_exporter._gpu import COUNT, XID_ERRORS, XID_LAST, device_readings
 
-#: A scrape waits this long for the driver, not longer.
-_WAIT_SECONDS = 1.0
+#: A scrape waits this long for the driver, not longer: less than the usual time of a collector.
+_WAIT_SECONDS = 1.5
 #: After a failure the next child is started later and later.
 _BACKOFF_SECONDS = 30.0
 #: Where no driver was found, one may still be loaded; looking costs the start of a Python process.
@@ -69,7 +69,7 @@ class Cards:
         try:
             answer = self._child.ask(self._wait)
         except ChildBusyError as error:
-            if self._expected:
+            if self._expected or self._child.answered:  # It is there, and always too slow.
                 raise CollectionFailedError(f"the driver gives {error}", self._health(None)) from error
             raise NothingToCollect(f"the first answer of a driver is awaited: {error}") from error
         except ChildFailedError as error:

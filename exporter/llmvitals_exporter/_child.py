@@ -88,6 +88,11 @@ class Child:
     def pid(self) -> int | None:
         return None if self._process is None else self._process.pid
 
+    @property
+    def answered(self) -> bool:
+        """Whether this child has answered any question, be it too late."""
+        return self._answered
+
     # --- The process --------------------------------------------------------------------------------------------------
 
     def _leave_to_parent(self) -> None:

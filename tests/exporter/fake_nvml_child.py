@@ -21,6 +21,9 @@ def play(step, question):
     if step == "hang":
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         time.sleep(600)
+    elif step == "slow":
+        time.sleep(1.0)
+        say(json.dumps({"id": question["id"], "status": "ok", "code": 0, "devices": [{"uuid": "GPU-1"}]}))
     elif step == "exit":
         sys.exit(3)
     elif step == "garbage":

@@ -236,6 +236,25 @@ def test_start_is_awaited_in_silence(driver):
         driver_.read()
 
 
+def test_driver_that_is_always_too_slow_is_failure(driver):
+    """A driver that answers, but never in time for a scrape, is no machine without one."""
+    driver_ = driver(["slow"])
+    driver_.source._wait = 0.2
+    until(lambda: _is_failure(driver_))
+
+    driver_.fails("the driver gives no answer")
+
+
+def _is_failure(driver_):
+    try:
+        driver_.read()
+    except NothingToCollect:
+        return False
+    except CollectionFailedError:
+        return True
+    raise AssertionError("it was not too slow")
+
+
 IMPLAUSIBLE = {
     "negative": -1,
     "blank 32": 2**31 - 16,
