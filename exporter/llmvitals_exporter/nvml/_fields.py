@@ -24,7 +24,7 @@ _LINK_FIELDS: dict[int, tuple[str, tuple[str, ...], float]] = {
 }
 _MEMORY_TEMPERATURE = 82
 #: By nvmlValueType_t, the part of the union that holds the value.
-_PARTS = ("dVal", "uiVal", "ulVal", "ullVal", "sllVal", "siVal", "usVal")
+PARTS = ("dVal", "uiVal", "ulVal", "ullVal", "sllVal", "siVal", "usVal")
 
 
 def field_readings(ask: Callable[..., Any], link: int | None = None) -> Iterator[Reading]:
@@ -43,6 +43,6 @@ def field_readings(ask: Callable[..., Any], link: int | None = None) -> Iterator
 
 def _value(answer: Any) -> int | None:
     kind = answer.valueType
-    if answer.nvmlReturn != 0 or not 0 < kind < len(_PARTS):
+    if answer.nvmlReturn != 0 or not 0 < kind < len(PARTS):
         return None
-    return number(getattr(answer.value, _PARTS[kind]))
+    return number(getattr(answer.value, PARTS[kind]))

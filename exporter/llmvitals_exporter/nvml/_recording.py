@@ -5,11 +5,10 @@ from collections.abc import Callable
 from typing import Any
 
 from llmvitals_exporter.nvml._driver import code_of, identity, text
+from llmvitals_exporter.nvml._fields import PARTS
 
 _UUID = re.compile(r"\b(GPU|MIG)-[0-9a-fA-F-]{8,}")
 _NOT_WRITTEN = frozenset({"nvmlEventSetCreate", "nvmlDeviceRegisterEvents", "nvmlEventSetWait"})
-#: By nvmlValueType_t, the part of the union that holds the value.
-_PARTS = ("dVal", "uiVal", "ulVal", "ullVal", "sllVal", "siVal", "usVal")
 
 
 class Recording:
@@ -60,7 +59,7 @@ class Recording:
             handle, fields = arguments
             for field, value in zip(fields, answer, strict=True):
                 asked = (handle, *field) if isinstance(field, tuple) else (handle, field)
-                got = getattr(value.value, _PARTS[value.valueType]) if value.nvmlReturn == 0 else None
+                got = getattr(value.value, PARTS[value.valueType]) if value.nvmlReturn == 0 else None
                 self._calls[self._call(name, asked)] = {"error": value.nvmlReturn} if got is None else got
         elif name == "nvmlGpmMetricsGet" and not isinstance(answer, dict):
             metrics = [answer.metrics[position] for position in range(answer.numMetrics)]
