@@ -1,4 +1,9 @@
-"""Overview: is it well, and if not, where? Traffic and errors first, then time, then what runs full."""
+"""
+Overview: is it well, and if not, where? Traffic and errors first, then time, then what runs full.
+
+Of calls it reads what is recorded for each service, all its instances together: a day of a thousand instances would not
+be drawn within a second otherwise. Which instance it is, the service's own dashboard tells.
+"""
 
 from typing import Any
 
@@ -6,15 +11,11 @@ from grafana.builder.dashboards.application import application_rows
 from grafana.builder.dashboards.machine import machine_rows
 from grafana.builder.dashboards.shared import (
     CLIENT,
-    DURATION,
-    ERRORS,
     FIRING,
-    FIRST_CHUNK,
-    REQUESTS,
-    TOKENS,
+    JOB,
+    QUANTILES,
     TROUBLE,
     annotations,
-    recorded_quantiles,
     service_variables,
 )
 from grafana.builder.layout import Row, dashboard
@@ -26,11 +27,16 @@ from grafana.builder.promql import (
     quantile,
     rate,
     ratio,
-    recorded_quantile,
     select,
     total,
 )
 from grafana.builder.thresholds import ANY_IS_BAD, ERROR_RATIO, MEMORY_RATIO, USER_PROFILES
+
+REQUESTS = "llm:job_requests:rate1m"
+ERRORS = "llm:job_errors:rate1m"
+TOKENS = "llm:job_tokens:rate1m"
+DURATION = "llm:duration_seconds"
+FIRST_CHUNK = "llm:ttft_seconds"
 
 
 def build() -> dict[str, Any]:
@@ -52,8 +58,8 @@ def build() -> dict[str, Any]:
 
 
 def _first_line() -> list[Panel]:
-    calls = total(select(REQUESTS, SERVICE, CLIENT))
-    failed = total(select(ERRORS, SERVICE, CLIENT))
+    calls = total(select(REQUESTS, JOB, CLIENT))
+    failed = total(select(ERRORS, JOB, CLIENT))
     profiles = select("llmvitals_user_profiles_active", SERVICE)
     limit = select("llmvitals_user_profiles_limit", SERVICE)
     firing = aggregate("count", select("ALERTS", FIRING, TROUBLE))
@@ -73,7 +79,7 @@ def _first_line() -> list[Panel]:
             4,
             "Duration p95",
             "95 of 100 calls are faster; of the slowest service.",
-            Query(aggregate("max", recorded_quantile(0.95, DURATION, SERVICE, CLIENT))),
+            Query(aggregate("max", select(f"{DURATION}:p95", JOB, CLIENT))),
             unit="s",
             no_value="No traffic",
         ),
@@ -81,7 +87,7 @@ def _first_line() -> list[Panel]:
             5,
             "First chunk p95",
             "Wait for the first piece of a streamed answer; of the slowest service.",
-            Query(aggregate("max", recorded_quantile(0.95, FIRST_CHUNK, SERVICE, CLIENT))),
+            Query(aggregate("max", select(f"{FIRST_CHUNK}:p95", JOB, CLIENT))),
             unit="s",
             no_value="No streams",
         ),
@@ -89,7 +95,7 @@ def _first_line() -> list[Panel]:
             6,
             "Tokens",
             "Tokens read and written per second.",
-            Query(total(select(TOKENS, SERVICE, CLIENT))),
+            Query(total(select(TOKENS, JOB, CLIENT))),
             unit="suffix:tok/s",
             decimals=0,
             no_value="No traffic",
@@ -126,8 +132,8 @@ def _first_line() -> list[Panel]:
 
 
 def _traffic() -> list[Panel]:
-    calls = select(REQUESTS, SERVICE, CLIENT)
-    failed = select(ERRORS, SERVICE, CLIENT)
+    calls = select(REQUESTS, JOB, CLIENT)
+    failed = select(ERRORS, JOB, CLIENT)
     by_type = rate("gen_ai_client_operation_duration_seconds_count", SERVICE, 'error_type!=""')
     by = ("job", "provider")
     return [
@@ -162,6 +168,11 @@ def _traffic() -> list[Panel]:
     ]
 
 
+def _quantiles(recorded: str) -> list[Query]:
+    names = [f"p{q * 100:g}" for q in QUANTILES]
+    return [Query(select(f"{recorded}:{name}", JOB, CLIENT), f"{name} {{{{job}}}}") for name in names]
+
+
 def _latency() -> list[Panel]:
     colors = color_by_name(QUANTILE_COLORS)
 
@@ -170,7 +181,7 @@ def _latency() -> list[Panel]:
             201,
             "Call duration",
             "From the request to the last byte of the answer.",
-            recorded_quantiles(DURATION, SERVICE, CLIENT),
+            _quantiles(DURATION),
             unit="s",
             overrides=colors,
             no_value="No traffic",
@@ -179,7 +190,7 @@ def _latency() -> list[Panel]:
             202,
             "Time to first chunk",
             "How long a person waits before a streamed answer begins.",
-            recorded_quantiles(FIRST_CHUNK, SERVICE, CLIENT),
+            _quantiles(FIRST_CHUNK),
             unit="s",
             overrides=colors,
             no_value="No streams",
@@ -208,7 +219,7 @@ def _latency() -> list[Panel]:
             "Tokens per second, by model and by input or output.",
             [
                 Query(
-                    total(select(TOKENS, SERVICE, CLIENT), "model", "direction"),
+                    total(select(TOKENS, JOB, CLIENT), "model", "direction"),
                     "{{model}} {{direction}}",
                 )
             ],
