@@ -1,54 +1,24 @@
 """The whole stack, natively, on free ports: up, broken, repaired, up again, down."""
 
-import shutil
 import signal
-import socket
 import time
-from pathlib import Path
 
 import psutil
 import pytest
 import requests
 from tests.grafana.live import GPU_PANELS, MAY_BE_EMPTY, check_live
+from tests.stack import checkout
 
 from llmvitals_stack import chaos, native, ports
 from llmvitals_stack.chaos.scenarios import SCENARIOS
-from llmvitals_stack.settings import PORTS, ensure, load
 from llmvitals_stack.terminal import Terminal
 
 pytestmark = pytest.mark.stack
 
-ROOT = Path(__file__).parents[2]
-SOURCES = ("prometheus", "alertmanager", "grafana", "remediation", "stack", "examples")
-
-
-def free_ports(count):
-    probes = [socket.socket() for _ in range(count)]
-    try:
-        for probe in probes:
-            probe.bind(("127.0.0.1", 0))
-        return [probe.getsockname()[1] for probe in probes]
-    finally:
-        for probe in probes:
-            probe.close()
-
 
 @pytest.fixture(name="settings", scope="module")
 def _settings(tmp_path_factory):
-    """A checkout of its own, so that a stack that runs in the real one is left alone."""
-    root = tmp_path_factory.mktemp("checkout")
-    for name in SOURCES:
-        (root / name).symlink_to(ROOT / name)
-    example = (ROOT / ".env.example").read_text()
-    shutil.copy(ROOT / ".env.example", root)
-    for key, port in zip(PORTS, free_ports(len(PORTS)), strict=True):
-        default = next(line for line in example.splitlines() if line.startswith(f"{key}="))
-        example = example.replace(default, f"{key}={port}")
-    for change in ("LLMVITALS_MODE=native", "LLMVITALS_EXPORTER_NVIDIA=demo"):
-        example = example.replace(f"{change.partition('=')[0]}=auto", change)
-    (root / ".env").write_text(example)
-    ensure(root)
-    return load(root)
+    return checkout.make(tmp_path_factory.mktemp("checkout"), {"LLMVITALS_EXPORTER_NVIDIA": "demo"})
 
 
 @pytest.fixture(name="stack", scope="module")
