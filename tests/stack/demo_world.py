@@ -4,7 +4,6 @@ import contextlib
 import http.server
 import json
 import resource
-import shutil
 import socket
 import threading
 import time
@@ -125,20 +124,6 @@ class World:
             for client in clients:
                 client.close()
             process.rlimit(resource.RLIMIT_NOFILE, before)
-
-        return undo
-
-    def broken_database(self) -> Undo:
-        """The companion's files of SQLite are cut to nothing."""
-        folder = self.settings.run / "companion"
-        kept = folder.with_name("companion-kept")
-        shutil.copytree(folder, kept, dirs_exist_ok=True)
-        for path in folder.glob("companion.db*"):
-            path.write_bytes(b"no database, " * 4000)
-
-        def undo() -> None:
-            for path in kept.glob("companion.db*"):
-                shutil.copy(path, folder)
 
         return undo
 

@@ -1,13 +1,15 @@
 """Turns every fault of the demo on, in a running demo of its own, and notes which alerts really fired, and when.
 
-    python -m tests.stack.fire_alerts [--write]
+    python -m tests.stack.fire_alerts [--write] [--only ALERT ...]
 
-Takes about 45 minutes, because many alerts look back ten minutes. Ctrl-C ends it and what it started. --write keeps
-what was seen in docs/alerts-fired.json, from which docs/alerts.md is made.
+Takes about 45 minutes, because many alerts look back ten minutes; --only turns on, at once, what these alerts need.
+Ctrl-C ends it and what it started. --write keeps what was seen in docs/alerts-fired.json, from which docs/alerts.md is
+made; with --only, what was seen of these alerts.
 """
 
 import argparse
 import contextlib
+import dataclasses
 import datetime as dt
 import json
 import platform
@@ -16,7 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -66,13 +68,13 @@ def say(text: str) -> None:
     sys.stdout.flush()
 
 
-def run(settings: Settings) -> Seen:
+def run(settings: Settings, faults: Sequence[Fault]) -> Seen:
     world = World(settings)
     seen = Seen()
     begun = time.monotonic()
-    waiting = sorted(FAULTS, key=lambda fault: fault.start)
+    waiting = sorted(faults, key=lambda fault: fault.start)
     running: list[tuple[Fault, Undo]] = []
-    last = max(fault.start + fault.seconds for fault in FAULTS) + 60
+    last = max(fault.start + fault.seconds for fault in faults) + 60
     try:
         while (now := time.monotonic() - begun) < last:
             for fault, undo in [pair for pair in running if pair[0].start + pair[0].seconds <= now]:
@@ -103,16 +105,16 @@ def _guarded(fault: Fault, act: Any) -> Any:
         return None
 
 
-def report(seen: Seen) -> dict[str, Any]:
+def report(seen: Seen, faults: Sequence[Fault] = FAULTS) -> dict[str, Any]:
     """What docs/alerts.md tells: by alert the first fault after which it fired, and how long after."""
     fired: dict[str, dict[str, Any]] = {}
-    for fault in sorted(FAULTS, key=lambda fault: fault.start):
+    for fault in sorted(faults, key=lambda fault: fault.start):
         for alert in fault.alerts:
             at = seen.after(alert, fault.start, fault.start + fault.seconds + GRACE_SECONDS)
             if at is not None and alert not in fired:
                 severities = sorted({severity for (name, severity) in seen.first if name == alert})
                 fired[alert] = {"fault": fault.says, "seconds": round(at - fault.start), "severities": severities}
-    expected = {alert for fault in FAULTS for alert in fault.alerts}
+    expected = {alert for fault in faults for alert in fault.alerts}
     besides = sorted({name for name, _ in seen.first} - fired.keys())
     return {
         "date": dt.datetime.now(dt.UTC).date().isoformat(),
@@ -132,6 +134,15 @@ def _version(program: str) -> str:
     return (done.stdout + done.stderr).split("version ")[-1].split()[0].rstrip(",")
 
 
+def _chosen(alerts: Sequence[str]) -> tuple[Fault, ...]:
+    """The faults of *alerts*, all of which begin at once."""
+    return tuple(
+        dataclasses.replace(fault, start=0, alerts=tuple(sorted(set(fault.alerts) & set(alerts))))
+        for fault in FAULTS
+        if set(fault.alerts) & set(alerts)
+    )
+
+
 def _wrong_prices(root: Path) -> None:
     """The checkout's own table of prices."""
     (root / "examples").unlink()
@@ -143,7 +154,9 @@ def _wrong_prices(root: Path) -> None:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--write", action="store_true", help="keep what was seen for docs/alerts.md")
+    parser.add_argument("--only", nargs="+", metavar="ALERT", help="turn on what these need, all at once")
     options = parser.parse_args()
+    faults = _chosen(options.only) if options.only else FAULTS
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with tempfile.TemporaryDirectory(prefix="llmvitals-alerts-") as folder:
         root = Path(folder)
@@ -169,12 +182,15 @@ def main() -> int:
             native.up(settings, Terminal())
             say(f"Prometheus: {settings.url('PROMETHEUS')}")
             time.sleep(WARM_SECONDS)
-            found = report(run(settings))
+            found = report(run(settings, faults), faults)
         finally:
             native.down(settings)
     sys.stdout.write(json.dumps(found, indent=2, ensure_ascii=False) + "\n")
     if options.write:
-        KEPT.write_text(json.dumps(found, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        kept = json.loads(KEPT.read_text(encoding="utf-8")) if options.only else found
+        kept["fired"] = dict(sorted((kept["fired"] | found["fired"]).items()))
+        kept["not_fired"] = sorted((set(kept["not_fired"]) | set(found["not_fired"])) - kept["fired"].keys())
+        KEPT.write_text(json.dumps(kept, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     return 1 if found["not_fired"] else 0
 
 
