@@ -121,14 +121,16 @@ def _family(name: str, kind: str, labels: tuple[str, ...], buckets: tuple[float,
         rate = 0.01 if chosen.get("error_type") else 1.0
         if kind == "histogram":
             for bound in (*buckets, math.inf):
-                share = 1 - math.exp(-bound)
+                share = 1 - math.exp(-bound * (20 if "wait" in name else 1))
                 le = "+Inf" if bound == math.inf else repr(float(bound))
                 both = ",".join(part for part in (inside, f'le="{le}"') if part)
                 yield Line(f"{name}_bucket{{{both}}}", 100 * share, rate * share)
             yield Line(f"{name}_sum{{{inside}}}", 100, rate)
             yield Line(f"{name}_count{{{inside}}}", 100, rate)
         elif kind == "counter":
-            bad = re.search("error|fail|reject|dropped|weak|oom|unpriced|missing|odd|exhausted|blocked", name)
+            bad = re.search(
+                "error|fail|retries|fallback|reject|dropped|weak|oom|unpriced|missing|odd|exhausted|block", name
+            )
             yield Line(f"{name}{{{inside}}}", 100, 0.0 if bad else rate * (1e-4 if "usd" in name else 1.0))
         else:
             yield Line(f"{name}{{{inside}}}", _gauge(name))
