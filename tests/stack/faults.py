@@ -259,7 +259,7 @@ FAULTS: tuple[Fault, ...] = (
     Fault("remediation is stopped", ("LLMAgentDisconnected",), 1830, 200, lambda world: world.stop("remediation")),
     Fault(
         "Alertmanager is stopped, and user profiles pile up meanwhile",
-        ("PrometheusNotificationsFailing", "RemediationFailing", "RemediationWebhooksLost"),
+        ("PrometheusNotificationsFailing", "RemediationFailing", "RemediationErrors", "RemediationWebhooksLost"),
         2040,
         420,
         lambda world: _both(world.stop("alertmanager"), _repeated_piles(world)),
