@@ -129,8 +129,9 @@ def _viewer_url(prometheus_url: str, dist: Path) -> Iterator[str]:
         yield url
 
 
-@pytest.fixture(scope="session", name="browser")
+@pytest.fixture(scope="module", name="browser")
 def _browser() -> Iterator[Browser]:
+    # Not for the session: as long as it lives, Playwright's loop runs in this thread, and no other can.
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=CHROMIUM)
         yield browser
