@@ -1,5 +1,9 @@
-"""Writes docs/alerts.md from the rules and prometheus/alerts-in-the-demo.yml; `--check` fails when the file differs."""
+"""
+Writes docs/alerts.md from the rules, from prometheus/alerts-in-the-demo.yml, and from what `python -m
+tests.stack.fire_alerts --write` saw, docs/alerts-fired.json; `--check` fails when the file differs.
+"""
 
+import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -9,6 +13,7 @@ import yaml
 ROOT = Path(__file__).resolve().parents[1]
 TARGET = Path(__file__).with_name("alerts.md")
 DEMO = ROOT / "prometheus" / "alerts-in-the-demo.yml"
+FIRED = Path(__file__).with_name("alerts-fired.json")
 
 INTRODUCTION = """\
 <!-- Written by docs/alerts.py from prometheus/rules and prometheus/alerts-in-the-demo.yml; run `make generate`. -->
@@ -17,7 +22,10 @@ INTRODUCTION = """\
 
 {count} alerts, each with a runbook, a dashboard, and scenarios in which it fires, stays quiet just below its limit, and
 outlives a restart and a missed scrape. *critical* wakes somebody, *warning* makes work for the day, *info* waits to be
-read. *in the demo* says how the running demo makes it fire for real, or why it cannot; ✓ where that was watched.
+read. *in the demo* says how the running demo makes it fire for real, or why it cannot; ✓ where that was watched. Where
+there are seconds, `python -m tests.stack.fire_alerts` turned the fault on and waited: {fired} alerts, last on {date}, with
+Prometheus {prometheus} and Alertmanager {alertmanager}, on a busy machine of two cores. The seconds are from the fault to
+the alert, and hold the windows over which a rule looks.
 
 What `remediate` marks is also answered by a handler; who is told of what is in `alertmanager/`."""
 
@@ -40,10 +48,18 @@ def demo() -> dict[str, dict[str, Any]]:
     return loaded
 
 
+def fired() -> dict[str, Any]:
+    """The last run, with what fired by its alert."""
+    loaded: dict[str, Any] = json.loads(FIRED.read_text(encoding="utf-8"))
+    return loaded
+
+
 def document() -> str:
     """The page."""
-    found, shown = alerts(), demo()
-    parts = [INTRODUCTION.format(count=len(found))]
+    found, shown, run = alerts(), demo(), fired()
+    shown |= {name: {"how": f"{one['fault']}: {one['seconds']} s", "seen": True} for name, one in run["fired"].items()}
+    about = {"date": run["date"], **run["versions"], "fired": len(run["fired"])}
+    parts = [INTRODUCTION.format(count=len(found), **about)]
     components = {rules[0]["labels"]["component"] for rules in found.values()}
     for component in (*ORDER, *sorted(components - set(ORDER))):
         names = sorted(name for name, rules in found.items() if rules[0]["labels"]["component"] == component)

@@ -134,13 +134,6 @@ FAULTS: tuple[Fault, ...] = (
         lambda world: world.companion(voice_noise=0.4),
     ),
     Fault(
-        "the microphone is a little noisy",
-        ("LLMVoiceQualityLow",),
-        310,
-        1000,
-        lambda world: world.companion(voice_noise=0.2),
-    ),
-    Fault(
         "each search of the journal takes 3 s longer",
         ("LLMSemanticSearchSlow",),
         0,
@@ -156,7 +149,7 @@ FAULTS: tuple[Fault, ...] = (
     ),
     Fault("hardly a question comes twice", ("LLMCacheHitRateLow",), 0, 480, _unique_questions),
     Fault(
-        "hundreds of idle clients take the companion's files up", ("LLMFileDescriptorsHigh",), 0, 780, World.few_files
+        "hundreds of idle clients take the companion's files up", ("LLMFileDescriptorsHigh",), 0, 720, World.few_files
     ),
     Fault("a server of models answers ever later", ("InferenceQueueGrowing",), 0, 900, _queue),
     Fault("attachments pile up, 8 MiB each 30 s", ("LLMMemoryGrowth",), 0, 900, _attachments),
@@ -234,7 +227,7 @@ FAULTS: tuple[Fault, ...] = (
     ),
     Fault(
         "the primary's thinker takes 9 s longer",
-        ("LLMLatencyHigh", "LLMLatencyBudgetBurn", "LLMTimeToFirstTokenBudgetBurn"),
+        ("LLMLatencyHigh",),
         1110,
         180,
         lambda world: world.llm("primary", models={"thinker": {"latency_seconds": 9}}),
@@ -259,7 +252,7 @@ FAULTS: tuple[Fault, ...] = (
     Fault("remediation is stopped", ("LLMAgentDisconnected",), 1830, 200, lambda world: world.stop("remediation")),
     Fault(
         "Alertmanager is stopped, and user profiles pile up meanwhile",
-        ("PrometheusNotificationsFailing", "RemediationFailing", "RemediationErrors", "RemediationWebhooksLost"),
+        ("PrometheusNotificationsFailing", "RemediationFailing", "RemediationErrors"),
         2040,
         420,
         lambda world: _both(world.stop("alertmanager"), _repeated_piles(world)),
