@@ -533,7 +533,7 @@ def test_a_forked_child_is_another_process(service, token_file):
         parent_boot = agent.boot_id
         def command(attempt, verb, **parameters):
             return Command(attempt, 1, agent.boot_id, time.time() + 60, verb, parameters)
-        agent.obey(command("lease", "apply_tunables", values={"ttl": 60}, lease_seconds=1))
+        agent.obey(command("lease", "apply_tunables", values={"ttl": 60}, lease_seconds=4))
         deadline = time.monotonic() + 10
         while values["ttl"] != 60 and time.monotonic() < deadline:
             time.sleep(0.01)
