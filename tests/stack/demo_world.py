@@ -117,7 +117,11 @@ class World:
         """Clients that connect and say nothing, and a limit just above what that needs."""
         process = psutil.Process(self.supervisor.pids()["companion"])
         before = process.rlimit(resource.RLIMIT_NOFILE)
+        wanted = process.num_fds() + 400
         clients = [socket.create_connection(("127.0.0.1", self.settings.port("COMPANION"))) for _ in range(400)]
+        deadline = time.monotonic() + 30
+        while process.num_fds() < wanted and time.monotonic() < deadline:
+            time.sleep(0.2)
         process.rlimit(resource.RLIMIT_NOFILE, (process.num_fds() + 40, before[1]))
 
         def undo() -> None:
