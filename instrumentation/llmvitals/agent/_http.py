@@ -1,6 +1,10 @@
+# requests and the socket module import these in the middle of the first request, in the agent's thread: a fork at that
+# moment would leave the child waiting for the import for ever.
+import encodings.idna  # noqa: F401
 import ipaddress
 import json
 import logging
+import netrc  # noqa: F401
 import time
 from collections.abc import Mapping
 from pathlib import Path
