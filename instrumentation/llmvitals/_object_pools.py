@@ -62,13 +62,8 @@ class ObjectPool(Generic[Thing]):
         except BaseException:
             self._leave(turn)
             raise
-        thing = self._taken()
-        broken = True
-        try:
+        with self._lent() as thing:
             yield thing
-            broken = False
-        finally:
-            self._back(thing, broken=broken)
 
     @asynccontextmanager
     async def atake(self) -> AsyncIterator[Thing]:
@@ -82,6 +77,12 @@ class ObjectPool(Generic[Thing]):
         except BaseException:
             self._leave(turn)
             raise
+        with self._lent() as thing:
+            yield thing
+
+    @contextmanager
+    def _lent(self) -> Iterator[Thing]:
+        """Around the use of one whose turn has come; what an error was raised beside is broken."""
         thing = self._taken()
         broken = True
         try:
