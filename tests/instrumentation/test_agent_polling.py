@@ -514,6 +514,44 @@ def test_backoff_doubles_up_to_its_limit():
 # --- fork -------------------------------------------------------------------------------------------------------------
 
 
+def test_its_threads_import_nothing(service, token_file):
+    """A fork in the middle of an import leaves the child waiting for it, and it is never told when a fork comes."""
+    program = textwrap.dedent(
+        """
+        import sys, threading
+        imported = []
+        def hear(event, arguments):
+            if event == "import" and threading.current_thread() is not threading.main_thread():
+                imported.append(arguments[0])
+        sys.addaudithook(hear)
+        from prometheus_client import CollectorRegistry
+        from llmvitals._recording import Recorder
+        from llmvitals.agent import Agent
+
+        url, token_file = sys.argv[1:]
+        agent = Agent(Recorder(CollectorRegistry()), service="test")
+        agent.tunable("ttl", get=lambda: 300, set=print, low=30, high=3600)
+        agent.start(url, token_file, agent_id="test")
+        sys.stdin.readline()
+        agent.close()
+        assert not imported, imported
+        """
+    )
+    own = {"trace_memory": {"seconds": 1}, "profile_cpu": {"seconds": 1}, "apply_tunables": {"values": {"ttl": 60}}}
+    with subprocess.Popen(
+        [sys.executable, "-c", program, service.url, str(token_file)], stdin=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        service.wait(lambda: service.hellos)
+        verbs = [action["name"] for action in service.hellos[-1]["actions"]]
+        for verb in verbs:
+            service.send(verb, own.get(verb), attempt_id=verb)
+        service.wait(lambda: {result["attempt_id"] for result in service.results} == set(verbs), 20)
+        errors = process.communicate(b"\n", timeout=20)[1]
+
+    assert {"trace_memory", "profile_cpu", "collect_garbage"} <= set(verbs)
+    assert (0, b"") == (process.returncode, errors)
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
 def test_a_forked_child_is_another_process(service, token_file):
     """It has another boot id and no threads, refuses its parent's commands, ends its copy of a lease, can be begun."""

@@ -165,7 +165,13 @@ class Agent:
 
         *agent_id* names this instance across its restarts: "companion@127.0.0.1:9464".
         """
-        # requests and all that it brings, some 70 ms: only an agent that starts needs it.
+        # Some 70 ms that only an agent that starts needs. Nothing is left for its threads to import, in a request or in
+        # an action: a fork in the middle of an import leaves the child waiting for it for ever.
+        import ctypes  # noqa: F401, PLC0415
+        import encodings.idna  # noqa: F401, PLC0415
+        import netrc  # noqa: F401, PLC0415
+
+        from llmvitals.agent import _memory_trace, _profiler  # noqa: F401, PLC0415
         from llmvitals.agent._http import Controller  # noqa: PLC0415
 
         if not agent_id.isprintable() or not 0 < len(agent_id) <= MAX_ID:

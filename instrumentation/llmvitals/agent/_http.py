@@ -1,10 +1,6 @@
-# requests and the socket module import these in the middle of the first request, in the agent's thread: a fork at that
-# moment would leave the child waiting for the import for ever.
-import encodings.idna  # noqa: F401
 import ipaddress
 import json
 import logging
-import netrc  # noqa: F401
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -105,7 +101,7 @@ class Controller:
 
     def _token(self) -> str:
         try:
-            token = self._token_file.read_text("ascii").strip()
+            token = self._token_file.read_bytes().decode("ascii").strip()
         except (OSError, ValueError) as error:
             raise ControllerError(f"the agent's token cannot be read: {error}") from error
         if not token or not token.isprintable() or " " in token:
