@@ -3,24 +3,14 @@
 import itertools
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from tests.stack.demo_world import Undo, World
-
-
-@dataclass(frozen=True, slots=True)
-class Fault:
-    """What is done to a running demo from *start* on, for *seconds*, both counted from when it is warm."""
-
-    says: str
-    alerts: tuple[str, ...]
-    start: float
-    seconds: float
-    turn_on: Callable[[World], Undo]
+from tests.stack.fault import Fault
 
 
 def _nothing() -> None:
     pass
+
 
 
 def _unique_questions(world: World) -> Undo:

@@ -26,7 +26,8 @@ from typing import Any
 import requests
 from tests.stack import checkout
 from tests.stack.demo_world import Undo, World
-from tests.stack.faults import FAULTS, Fault
+from tests.stack.fault import Fault
+from tests.stack.faults import FAULTS
 
 from llmvitals_stack import native
 from llmvitals_stack.settings import Settings
