@@ -12,7 +12,6 @@ def _nothing() -> None:
     pass
 
 
-
 def _unique_questions(world: World) -> Undo:
     return world.repeat(lambda number: world.ask(f"What is {number} times {time.time_ns()}?"), 0.3)
 
