@@ -184,7 +184,7 @@ def _alert(slo: Slo, kind: str, severity: str, burns: Sequence[Burn], period_day
                 f" (objective {slo.name}: at most {_percent(slo)}; the limit here is {factors})."
                 f" First check {slo.alert.first_check}."
             ),
-            "runbook_url": f"docs/runbooks/{slo.alert.name}.md",
+            "runbook_url": f"/runbooks/{slo.alert.name}",
             "dashboard_url": f"/d/{DASHBOARD}?var-service={{{{ $labels.sloth_service | urlquery }}}}",
         },
     }

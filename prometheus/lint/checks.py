@@ -234,8 +234,11 @@ def annotation(rules: Sequence[Rule]) -> Found:
 def link(rules: Sequence[Rule]) -> Found:
     for rule in _alerts(rules):
         runbook = rule.annotations.get("runbook_url", "")
-        if runbook and not (ROOT / runbook).is_file():
-            yield rule, f"{runbook} is not there"
+        written = re.fullmatch(r"/runbooks/(\w+)", runbook)
+        if runbook and not written:
+            yield rule, f"{runbook} is no path of the console's, /runbooks/<name>"
+        elif written and not (ROOT / "docs" / "runbooks" / f"{written[1]}.md").is_file():
+            yield rule, f"its runbook docs/runbooks/{written[1]}.md is not there"
         uid = re.match(r"/d/([\w-]+)", rule.annotations.get("dashboard_url", ""))
         if uid and not (ROOT / "grafana" / "dashboards" / f"{uid[1]}.json").is_file():
             yield rule, f"its dashboard {uid[1]} is not there"

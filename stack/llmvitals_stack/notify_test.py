@@ -100,7 +100,7 @@ def _post(url: str) -> None:
         "annotations": {
             "summary": "This is a test: nothing is wrong.",
             "description": "Somebody typed `make notify-test` to see whether notifications arrive. They do.",
-            "runbook_url": "none is needed",
+            "runbook_url": "/runbooks/",
             "dashboard_url": "/d/llmvitals-overview",
         },
         "startsAt": now.isoformat(),

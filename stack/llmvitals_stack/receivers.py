@@ -146,6 +146,10 @@ def _pagerduty(settings: Values, addresses: str) -> dict[str, Any]:
         "component": "{{ .CommonLabels.component }}",
         "group": "{{ .GroupLabels.job }}",
         "details": {"alerts": addresses + '{{ template "llmvitals.text" . }}'},
+        "links": [
+            {"href": addresses + f'{{{{ template "llmvitals.{name.lower()}" .CommonAnnotations }}}}', "text": name}
+            for name in ("Runbook", "Dashboard")
+        ],
     }
 
 
@@ -161,6 +165,7 @@ def _opsgenie(settings: Values, addresses: str) -> dict[str, Any]:
         "source": "llmvitals",
         "entity": "{{ .GroupLabels.job }}",
         "tags": "llmvitals,{{ .CommonLabels.component }}",
+        "details": {"runbook": addresses + '{{ template "llmvitals.runbook" .CommonAnnotations }}'},
     }
     if url := settings.get("LLMVITALS_OPSGENIE_API_URL"):
         opsgenie["api_url"] = url if url.endswith("/") else f"{url}/"

@@ -39,9 +39,11 @@ SLOW = {
 SLOW_TEXT = {
     "summary": "An operation is slower than its target.",
     "description": "Operation talker: the 95th percentile is 4.1s <b> above the target.",
-    "runbook_url": "docs/runbooks/LLMLatencyHigh.md",
+    "runbook_url": "/runbooks/LLMLatencyHigh",
     "dashboard_url": "/d/llmvitals-overview?var-job=companion",
 }
+
+RUNBOOK = "http://127.0.0.1:9466/runbooks/LLMLatencyHigh"
 
 
 @contextlib.contextmanager
@@ -97,6 +99,7 @@ def test_mail_slack_webhook_and_remediation_are_told_of_the_same_alert(tmp_path)
             "LLMVITALS_SLACK_WEBHOOK_URL": f"{sink.url}/services/T0/B0/slack-secret",
             "LLMVITALS_NOTIFY_WEBHOOK_URL": f"{sink.url}/hooks/people",
             "LLMVITALS_GRAFANA_PORT": "3300",
+            "LLMVITALS_REMEDIATION_PORT": "9467",
         }
         with alertmanager(tmp_path, settings, sink) as started:
             fire(started.url, (SLOW, SLOW_TEXT))
@@ -116,13 +119,14 @@ def test_mail_slack_webhook_and_remediation_are_told_of_the_same_alert(tmp_path)
         "FIRING (warning) An operation is slower than its target.",
         "the 95th percentile is 4.1s <b> above the target.",
         "Where:     instance=127.0.0.1:9464 job=companion operation=talker",
-        "Remediation was told, and may act on it: http://127.0.0.1:9466/",
+        "Remediation was told, and may act on it: http://127.0.0.1:9467/",
         "Dashboard: http://127.0.0.1:3300/d/llmvitals-overview?var-job=companion",
-        "Runbook:   docs/runbooks/LLMLatencyHigh.md",
+        "Runbook:   http://127.0.0.1:9467/runbooks/LLMLatencyHigh",
     ):
         assert part in text
     assert "4.1s &lt;b&gt; above" in page
     assert 'href="http://127.0.0.1:3300/d/llmvitals-overview?var-job=companion"' in page
+    assert '<a href="http://127.0.0.1:9467/runbooks/LLMLatencyHigh">runbook of LLMLatencyHigh</a>' in page
     assert posts["/api/v1/alerts"].authorization == f"Bearer {TOKEN}"
     assert posts["/api/v1/alerts"].body["version"] == "4"
     assert posts["/hooks/people"].body["alerts"][0]["labels"] == SLOW
@@ -189,13 +193,17 @@ def test_chats_and_on_call_services_get_what_they_can_show(tmp_path):
             "instance=127.0.0.1:9464 job=companion operation=talker",
             "Remediation was told, and may act on it: http://127.0.0.1:9466/",
             "http://127.0.0.1:3000/d/llmvitals-overview?var-job=companion",
-            "docs/runbooks/LLMLatencyHigh.md",
+            RUNBOOK,
         ):
             assert part in text
     assert ("warning", "llm", "companion") == tuple(
         pagerduty["payload"][key] for key in ("severity", "component", "group")
     )
     assert ("trigger", "pagerduty-secret") == (pagerduty["event_action"], pagerduty["routing_key"])
+    assert {"Runbook": RUNBOOK, "Dashboard": f"http://127.0.0.1:3000{SLOW_TEXT['dashboard_url']}"} == {
+        link["text"]: link["href"] for link in pagerduty["links"]
+    }
+    assert RUNBOOK == opsgenie.body["details"]["runbook"]
     assert ("P3", ["llmvitals", "llm"]) == (opsgenie.body["priority"], opsgenie.body["tags"])
     assert opsgenie.authorization == "GenieKey opsgenie-secret"
     for secret in ("telegram-secret", "pagerduty-secret", "opsgenie-secret"):
@@ -208,6 +216,8 @@ def test_a_chat_is_told_of_ten_at_most(tmp_path):
         many = [({**SLOW, "operation": f"op{number:02}"}, SLOW_TEXT) for number in range(40)]
         for alert in many:
             alert[0].pop("instance")
+        # Of somebody else's rule, which has an address of its own.
+        many[0] = (many[0][0], {**SLOW_TEXT, "runbook_url": "https://example.org/runbook"})
         fire(started.url, *many)
         eventually(lambda: [d for d in sink.deliveries if d.path == "/discord"], what="the chat's post")
         (post,) = [d for d in sink.deliveries if d.path == "/discord"][:1]
@@ -215,6 +225,7 @@ def test_a_chat_is_told_of_ten_at_most(tmp_path):
     text = post.body["embeds"][0]["description"]
     assert 10 == text.count("since ")
     assert "and more, 40 in all: " in text
+    assert [1, 9] == [text.count(f"Runbook: {url}\n") for url in ("https://example.org/runbook", RUNBOOK)]
 
 
 def test_notify_test_says_who_was_reached(tmp_path, monkeypatch, capsys):

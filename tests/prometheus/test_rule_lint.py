@@ -22,7 +22,7 @@ GOOD = Rule(
     annotations={
         "summary": "A module is late.",
         "description": "{{ $value | humanize }} runs.",
-        "runbook_url": "docs/runbooks/LLMModuleOverdue.md",
+        "runbook_url": "/runbooks/LLMModuleOverdue",
         "dashboard_url": "/d/llmvitals-overview",
     },
 )
@@ -92,11 +92,8 @@ def test_a_good_rule_has_no_problem():
         bad("rule/duplicate", "there twice", RECORDED, also=[RECORDED]),
         bad("rule/label", "severity is none of", labels={"severity": "page", "component": "app"}),
         bad("rule/label", "has no component", labels={"severity": "warning"}),
-        bad(
-            "rule/link",
-            "docs/runbooks/Nobody.md is not there",
-            annotations=annotated(runbook_url="docs/runbooks/Nobody.md"),
-        ),
+        bad("rule/link", "docs/runbooks/Nobody.md is not there", annotations=annotated(runbook_url="/runbooks/Nobody")),
+        bad("rule/link", "no path of the console's", annotations=annotated(runbook_url="docs/runbooks/Nobody.md")),
         bad("rule/link", "its dashboard nowhere is not there", annotations=annotated(dashboard_url="/d/nowhere?x=1")),
         bad("rule/name", "is not CamelCase", alert="module_overdue"),
         bad("rule/name", "holds a severity", alert="LLMModuleOverdueCritical"),
