@@ -6,7 +6,7 @@ from pathlib import Path
 from llmvitals_exporter._cards import Cards, Vendor
 from llmvitals_exporter._child import Child
 from llmvitals_exporter._dcgm import DCGM_FAMILIES, dcgm_view, warn_of_dcgm_exporter
-from llmvitals_exporter._declaration import Declaration, Option, Settings, one_of, some_of
+from llmvitals_exporter._declaration import Declaration, Option, Settings, once, one_of, some_of
 from llmvitals_exporter._family import Family
 from llmvitals_exporter._gpu import COUNT, GPU_FAMILIES, XID_ERRORS, XID_LAST
 
@@ -35,6 +35,14 @@ NVIDIA_ALSO: Option[tuple[str, ...]] = Option(
     parse=some_of("processes", "pcie-throughput", "dcgm"),
 )
 
+NVIDIA_DEMO_FAULTS = Option(
+    flag="--nvidia-demo-faults",
+    metavar="FILE",
+    help="with --nvidia demo: faults to play, a line each such as 'gpu0 hot', read anew at each scrape",
+    default="",
+    parse=once(str),
+)
+
 #: The card that a demonstration plays.
 _DEMO = Path(__file__).parent.parent / "nvml" / "cards" / "h200.json"
 
@@ -46,6 +54,7 @@ def _open(settings: Settings) -> Cards | None:
     command = [sys.executable, "-m", "llmvitals_exporter.nvml"]
     if mode == "demo":
         command += ["--demo", "--replay", str(_DEMO)]
+        command += ["--demo-faults", settings[NVIDIA_DEMO_FAULTS]] if settings[NVIDIA_DEMO_FAULTS] else []
     for what in ("processes", "pcie-throughput"):
         command += ["--also", what] if what in also else []
     view = None
@@ -59,7 +68,7 @@ COLLECTOR = Declaration(
     name="nvidia",
     help="NVIDIA GPUs through NVML, in a child process",
     families=(COUNT, VENDOR.return_code, XID_ERRORS, XID_LAST, *GPU_FAMILIES, *DCGM_FAMILIES),
-    options=(NVIDIA, NVIDIA_ALSO),
+    options=(NVIDIA, NVIDIA_ALSO, NVIDIA_DEMO_FAULTS),
     open=_open,
     waits=True,
 )

@@ -81,6 +81,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--also", action="append", choices=ALSO, default=[], help="what costs time or series")
     parser.add_argument("--replay", type=Path, metavar="FILE", help="play this capture instead of asking a driver")
     parser.add_argument("--demo", action="store_true", help="let the replayed card live: load comes and goes")
+    parser.add_argument("--demo-faults", type=Path, metavar="FILE", help="with --demo: what goes wrong, by line")
     parser.add_argument("--capture", metavar="SOURCE", help="print what the driver answers, what identifies it masked")
     given = parser.parse_args(arguments)
     if given.demo and given.replay is None:
@@ -88,7 +89,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     answers = answers_only()
     nvml: Any
     if given.replay is not None:
-        nvml = (Demo if given.demo else Replay)(json.loads(given.replay.read_text(encoding="utf-8")))
+        described = json.loads(given.replay.read_text(encoding="utf-8"))
+        nvml = Demo(described, given.demo_faults) if given.demo else Replay(described)
     else:
         try:
             nvml = importlib.import_module("pynvml")  # Optional, and only this process may load it.
