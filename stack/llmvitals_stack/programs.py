@@ -12,6 +12,7 @@ from llmvitals_stack import llm_servers
 from llmvitals_stack.settings import EXPORTER, Settings
 
 KOBOLDCPP = "LLMVITALS_EXPORTER_KOBOLDCPP"
+NVIDIA = "LLMVITALS_EXPORTER_NVIDIA"
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +125,8 @@ def _exporter_environment(settings: Settings) -> dict[str, str]:
     said = {key: settings[key] for key in EXPORTER}
     demo = f"http://127.0.0.1:{settings.port('FAULTY_LLM')}"
     said[KOBOLDCPP] = ",".join([demo, *llm_servers.listed(said[KOBOLDCPP])])
+    if said[NVIDIA] == "demo":
+        said[f"{NVIDIA}_DEMO_FAULTS"] = str(settings.run / "gpu-faults")
     return {key: value for key, value in said.items() if value}
 
 
