@@ -79,6 +79,7 @@ def test_the_exporter_is_told_what_env_says(settings):
 
     assert {
         "LLMVITALS_EXPORTER_NVIDIA": "demo",
+        "LLMVITALS_EXPORTER_NVIDIA_DEMO_FAULTS": str(settings.run / "gpu-faults"),
         "LLMVITALS_EXPORTER_AMD": "auto",
         "LLMVITALS_EXPORTER_KOBOLDCPP": f"{demo},http://gpu-box:5001",
     } == exporter.environment
