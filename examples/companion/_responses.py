@@ -16,6 +16,8 @@ from llmvitals import TieredCache, Vitals
 __all__ = ["Responses"]
 
 _MOST = 1000
+# What another companion wrote anew is seen after this.
+_LOCAL_SECONDS = 30.0
 # What a reader would notice is longer than this.
 _REDIS_SECONDS = 0.1
 
@@ -41,6 +43,7 @@ class Responses:
             "responses",
             self._redis,
             max_entries=_MOST,
+            local_ttl_seconds=_LOCAL_SECONDS,
             timeout_seconds=_REDIS_SECONDS,
             encode=lambda answer: json.dumps(asdict(answer)),
             decode=lambda text: Answer(**json.loads(text)),

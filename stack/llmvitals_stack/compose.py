@@ -8,7 +8,7 @@ from llmvitals_stack import health, llm_servers, ports, render
 from llmvitals_stack.settings import Settings
 from llmvitals_stack.terminal import Terminal
 
-_PULLED = ("prometheus", "alertmanager", "grafana")
+_PULLED = ("prometheus", "alertmanager", "grafana", "redis")
 _HEALTHY_WITHIN = 240
 #: As docker-compose.yml pins it.
 _ALERTMANAGER = (0, 34)

@@ -34,12 +34,16 @@ class Program:
 
 @dataclass(frozen=True, slots=True)
 class Tools:
-    """The binaries that are not ours, and what shows the dashboards: Grafana's home, or the viewer's built files."""
+    """The binaries that are not ours, and what shows the dashboards: Grafana's home, or the viewer's built files.
+
+    Without Redis the demo's companion keeps its answers to itself.
+    """
 
     prometheus: Path
     alertmanager: Path
     grafana: Path | None = None
     viewer: Path | None = None
+    redis: Path | None = None
 
 
 def programs(settings: Settings, tools: Tools) -> tuple[Program, ...]:
@@ -49,7 +53,8 @@ def programs(settings: Settings, tools: Tools) -> tuple[Program, ...]:
         _alertmanager(settings, tools.alertmanager),
         _exporter(settings),
         _remediation(settings),
-        *_demo(settings),
+        *(_redis(settings, redis) for redis in (tools.redis,) if redis is not None),
+        *_demo(settings, redis=tools.redis is not None),
         *_dashboards(settings, tools),
     )
 
@@ -150,7 +155,22 @@ def _remediation(settings: Settings) -> Program:
     )
 
 
-def _demo(settings: Settings) -> tuple[Program, ...]:
+def _redis(settings: Settings, binary: Path) -> Program:
+    return Program(
+        "redis",
+        (
+            str(binary),
+            *("--port", str(settings.port("REDIS")), "--bind", "127.0.0.1", "--dir", str(settings.run)),
+            # A cache: nothing of it is worth a place on disk.
+            *("--save", "", "--appendonly", "no", "--maxmemory", "64mb", "--maxmemory-policy", "allkeys-lru"),
+            # What a cache needs. Everything else, such as CONFIG, would let whoever reaches the port write files as us.
+            *("--user", "default", "on", "nopass", "~*", "-@all"),
+            *("+ping", "+hello", "+client", "+get", "+set", "+pttl", "+del"),
+        ),
+    )
+
+
+def _demo(settings: Settings, *, redis: bool) -> tuple[Program, ...]:
     primary, backup = settings.port("FAULTY_LLM"), settings.port("FAULTY_LLM_BACKUP")
     control = settings.port("FAULTY_LLM_CONTROL")
     return (
@@ -176,6 +196,7 @@ def _demo(settings: Settings) -> tuple[Program, ...]:
                 f"--data-dir={settings.run / 'companion'}",
                 f"--remediation-url={settings.url('REMEDIATION')}",
                 f"--agent-token-file={settings.secret_file('agent')}",
+                *((f"--redis-url=redis://127.0.0.1:{settings.port('REDIS')}/0",) if redis else ()),
                 "--demo-faults",
             ),
             health=f"{settings.url('COMPANION')}/healthz",

@@ -19,6 +19,7 @@ PORTS: Mapping[str, str] = {
     "LLMVITALS_FAULTY_LLM_PORT": "faulty_llm",
     "LLMVITALS_FAULTY_LLM_CONTROL_PORT": "faulty_llm",
     "LLMVITALS_FAULTY_LLM_BACKUP_PORT": "faulty_llm",
+    "LLMVITALS_REDIS_PORT": "redis",
 }
 """Each port's setting, and the program that listens there."""
 

@@ -10,6 +10,7 @@ from llmvitals_stack.terminal import Terminal
 
 _ALERTMANAGER = ("alertmanager", "prometheus-alertmanager")  # upstream's name, Debian's name
 _GRAFANA = ("grafana",)
+_REDIS = ("redis-server", "valkey-server")
 
 
 class ToolMissingError(RuntimeError):
@@ -30,7 +31,8 @@ def find(root: Path, terminal: Terminal) -> Tools:
     if prometheus is None or alertmanager is None:
         raise ToolMissingError("Prometheus or Alertmanager is still not on PATH after its package was installed.")
     grafana = _which(*_GRAFANA)
-    return Tools(prometheus, alertmanager, grafana, None if grafana else _viewer(root, terminal))
+    viewer = None if grafana else _viewer(root, terminal)
+    return Tools(prometheus, alertmanager, grafana, viewer, _redis(root, terminal))
 
 
 def version(program: Path) -> tuple[int, int] | None:
@@ -57,6 +59,18 @@ def _viewer(root: Path, terminal: Terminal) -> Path | None:
     return None
 
 
+def _redis(root: Path, terminal: Terminal) -> Path | None:
+    """Redis, for the demo's cache that goes on without it: not to have one is no reason not to start."""
+    if found := _which(*_REDIS):
+        return found
+    try:
+        with terminal.step("installing Redis"):
+            _packages(root, "redis-server=redis-server")
+    except ToolMissingError as error:
+        terminal.warn(f"The demo's answers are kept by one process only, for there is no Redis: {error}")
+    return _which(*_REDIS)
+
+
 def _which(*names: str) -> Path | None:
     for name in names:
         if found := shutil.which(name):
@@ -68,6 +82,10 @@ def _install(root: Path) -> None:
     wanted = ["prometheus=prometheus"]
     if _which(*_ALERTMANAGER) is None:
         wanted.append("prometheus-alertmanager=prometheus-alertmanager")
+    _packages(root, *wanted)
+
+
+def _packages(root: Path, *wanted: str) -> None:
     done = subprocess.run(
         ["sh", str(root / "stack" / "packages.sh"), *wanted], capture_output=True, text=True, check=False
     )

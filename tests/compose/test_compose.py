@@ -18,6 +18,8 @@ COMPOSE = yaml.safe_load((ROOT / "docker-compose.yml").read_text(encoding="utf-8
 SERVICES = COMPOSE["services"]
 #: What serves nothing cannot be asked how it is.
 SERVES_NOTHING = {"load"}
+#: A URL of a service's own loopback, or that address as redis-cli takes it.
+OWN_PORT = r"(?:http://127\.0\.0\.1:|-h 127\.0\.0\.1 -p )(\d+)"
 #: Where compose.yml's targets are found by Prometheus.
 TARGETS = ROOT / "prometheus" / "targets"
 
@@ -107,8 +109,8 @@ def test_health(name):
         return
 
     assert "CMD" == health["test"][0]
-    assert health["test"][1] in {"python", "promtool", "amtool", "wget"}
-    assert "http://127.0.0.1:" in " ".join(health["test"])
+    assert health["test"][1] in {"python", "promtool", "amtool", "wget", "redis-cli"}
+    assert re.search(OWN_PORT, " ".join(health["test"]))
     assert {"interval", "timeout", "retries", "start_period"} <= health.keys()
 
 
@@ -117,7 +119,7 @@ def test_health_is_asked_at_the_port_that_is_served(name):
     """A service's health is asked at a port that it publishes, so that a changed port changes both."""
     if name in SERVES_NOTHING:
         return
-    asked = re.search(r"http://127\.0\.0\.1:(\d+)", " ".join(SERVICES[name]["healthcheck"]["test"]))[1]
+    asked = re.search(OWN_PORT, " ".join(SERVICES[name]["healthcheck"]["test"]))[1]
 
     assert asked in {port.rpartition(":")[2] for port in SERVICES[name]["ports"]}
 

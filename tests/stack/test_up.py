@@ -89,7 +89,7 @@ def test_ports_that_are_taken_are_told_before_anything_starts(stack):
     with pytest.raises(ports.PortsTakenError) as caught:
         ports.check(stack)
 
-    assert 10 == str(caught.value).count("is taken by")
+    assert 11 == str(caught.value).count("is taken by")
 
 
 def test_down_leaves_no_process(stack):
