@@ -29,6 +29,13 @@ class Costs:
         self._day = _today()
         self._known: dict[tuple[str, ...], Price | None] = {}
         recorder.look_at_scrape(self._look_at_the_date)
+        if prices is not None:
+            recorder.child(families.PRICES_UPDATED).set(prices.updated)
+            for period in ("day", "month"):
+                if period in prices.budgets:
+                    recorder.child(families.BUDGET, period).set(prices.budgets[period])
+                else:  # The table before this one may have had it.
+                    recorder.forget(families.BUDGET, period)
 
     def reader(self, base: tuple[str, ...], both: bool) -> UsageReader:
         """What counts the calls with these labels, of which *both* input and output tokens are told, or one."""

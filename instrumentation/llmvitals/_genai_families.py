@@ -42,6 +42,19 @@ UNPRICED_CALLS = Family(
     "Calls with token usage for which the price table has no price, so that the cost is too low by them.",
     ("gen_ai_provider_name", "gen_ai_request_model"),
 )
+BUDGET = Family(
+    "llmvitals_cost_budget_usd",
+    "gauge",
+    "US dollars that the service may spend in a day and in a month of 30 days, by the application's own price table.",
+    ("period",),
+    across="max",
+)
+PRICES_UPDATED = Family(
+    "llmvitals_price_table_timestamp_seconds",
+    "gauge",
+    "When the price table was last looked after, in unix seconds: the day that it tells, or its file's own time.",
+    across="min",
+)
 
 # --- Tokens by what they were; off unless asked for -------------------------------------------------------------------
 

@@ -4,7 +4,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date
+from datetime import UTC, date, datetime
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,9 @@ from typing import Any
 _AMOUNTS = ("input", "output", "cached_input", "cache_write_input", "reasoning")
 _NEEDED = ("model", "input", "output")
 _KNOWN = ("provider", "model", *_AMOUNTS, "since")
+_PARTS = ("currency", "updated", "budget", "prices")
+# As the file says them, and as the metric does.
+_BUDGETS = {"daily_usd": "day", "monthly_usd": "month"}
 
 
 class PricesError(ValueError):
@@ -46,8 +49,13 @@ class _Row:
 class Prices:
     """The prices of one file; see `read_prices`."""
 
-    def __init__(self, rows: tuple[_Row, ...]) -> None:
+    def __init__(self, rows: tuple[_Row, ...], updated: float, budgets: Mapping[str, float]) -> None:
         self._rows = rows
+        self.updated = updated
+        """When somebody last looked after them, in unix seconds: the day that the file tells, or its own time."""
+
+        self.budgets = budgets
+        """US dollars that may be spent, by ``day`` and ``month``, as far as the file tells."""
 
     def of(self, provider: str, model: str, day: date) -> Price | None:
         """The price on that *day*; None where the table has none.
@@ -68,11 +76,15 @@ def read_prices(path: str | Path) -> Prices:
     ```json
     {
       "currency": "USD",
+      "updated": "2026-11-01",
+      "budget": {"daily_usd": 20, "monthly_usd": 400},
       "prices": [
         {"provider": "local", "model": "talker*", "input": 0.15, "output": 0.6, "since": "2026-01-01"}
       ]
     }
     ```
+
+    *updated* and *budget* may be left out.
 
     *provider* and *model* are patterns with ``*`` and ``?``; without a provider, any. ``cached_input``,
     ``cache_write_input`` and ``reasoning`` may be given, too; what is not costs as much as its input or output.
@@ -85,11 +97,14 @@ def read_prices(path: str | Path) -> Prices:
     rows: list[_Row] = []
     if not isinstance(table, Mapping) or not isinstance(table.get("prices"), list):
         raise PricesError([f'{path} must have a list under "prices"'])
-    unknown = _unknown(table, "currency", "prices")
-    problems += [f"{path}: {name!r} is no part of a table: currency and prices are" for name in unknown]
+    unknown = _unknown(table, *_PARTS)
+    problems += [f"{path}: {name!r} is no part of a table: {', '.join(_PARTS)} are" for name in unknown]
     currency = table.get("currency", "USD")
     if currency != "USD":
         problems.append(f"{path}: currency must be USD, because the metric counts dollars, not {currency!r}")
+    if "updated" in table and _day(table["updated"]) is None:
+        problems.append(f'{path}: updated must be a day like "2026-01-31", not {table["updated"]!r}')
+    problems += [f"{path}: {mistake}" for mistake in _budget_mistakes(table.get("budget", {}))]
     for number, entry in enumerate(table["prices"], 1):
         found = _mistakes(entry)
         problems += [f"{path}, price {number}: {mistake}" for mistake in found]
@@ -97,7 +112,8 @@ def read_prices(path: str | Path) -> Prices:
             rows.append(_row(entry))
     if problems:
         raise PricesError(problems)
-    return Prices(tuple(rows))
+    budgets = {_BUDGETS[name]: float(amount) for name, amount in table.get("budget", {}).items()}
+    return Prices(tuple(rows), _updated(path, _day(table.get("updated"))), budgets)
 
 
 def _parsed(path: Path) -> Any:
@@ -115,6 +131,21 @@ def _parsed(path: Path) -> Any:
         return yaml.safe_load(text)
     except yaml.YAMLError as error:
         raise PricesError([f"{path} cannot be read as YAML: {error}"]) from error
+
+
+def _updated(path: Path, told: date | None) -> float:
+    """A file's own time is that of a checkout or an image where nobody tells better."""
+    return path.stat().st_mtime if told is None else datetime(told.year, told.month, told.day, tzinfo=UTC).timestamp()
+
+
+def _budget_mistakes(budget: object) -> list[str]:
+    if not isinstance(budget, Mapping):
+        return [f"budget must be a mapping with {' or '.join(_BUDGETS)}, not {budget!r}"]
+    return [f"{name!r} is no part of a budget: {', '.join(_BUDGETS)} are" for name in _unknown(budget, *_BUDGETS)] + [
+        f"budget's {name} must be dollars, more than 0, not {budget[name]!r}"
+        for name in _BUDGETS
+        if name in budget and not (_is_amount(budget[name]) and budget[name] > 0)
+    ]
 
 
 def _mistakes(entry: object) -> list[str]:

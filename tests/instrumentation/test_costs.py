@@ -169,6 +169,23 @@ def test_the_last_table_counts(priced, tmp_path):
     assert 10 + 50 == cost(priced, kind="input")
 
 
+def test_a_table_shows_its_budget_and_its_day(vitals, tmp_path):
+    """And the next one takes back what it does not tell."""
+    path = tmp_path / "prices.json"
+    budget = "llmvitals_cost_budget_usd"
+    path.write_text(json.dumps({"updated": "1970-01-02", "budget": {"daily_usd": 20, "monthly_usd": 9}, "prices": []}))
+    vitals.prices(path)
+
+    assert 86_400 == vitals.value("llmvitals_price_table_timestamp_seconds")
+    assert {(("period", "day"),): 20.0, (("period", "month"),): 9.0} == vitals.samples(budget)
+
+    path.write_text(json.dumps({"budget": {"monthly_usd": 30}, "prices": []}))
+    vitals.prices(path)
+
+    assert path.stat().st_mtime == vitals.value("llmvitals_price_table_timestamp_seconds")
+    assert {(("period", "month"),): 30.0} == vitals.samples(budget)
+
+
 def test_what_was_not_told_shows_no_zero(priced):
     """Neither of cost nor of tokens."""
     priced.inference_usage()

@@ -1,7 +1,8 @@
 import json
 import logging
+import os
 import sys
-from datetime import date
+from datetime import UTC, date, datetime
 
 import pytest
 
@@ -79,6 +80,34 @@ def test_yaml_without_pyyaml_says_what_to_do(tmp_path, monkeypatch):
         read_prices(path)
 
 
+def test_a_table_tells_its_budget_and_the_day_that_it_is_of(table):
+    """Dollars a day and a month; without a day, the file's own time."""
+    told = read_prices(table(ROW, updated="2026-11-01", budget={"daily_usd": 20, "monthly_usd": 400.5}))
+    path = table(ROW, name="plain.json")
+    os.utime(path, (1.7e9, 1.7e9))
+    plain = read_prices(path)
+
+    assert (datetime(2026, 11, 1, tzinfo=UTC).timestamp(), {"day": 20, "month": 400.5}) == (told.updated, told.budgets)
+    assert (1.7e9, {}) == (plain.updated, plain.budgets)
+
+
+def test_a_budget_that_cannot_be_is_told(table):
+    """Nobody may spend nothing, and a week is no part of one."""
+    wrong = table(ROW, updated="lately", budget={"daily_usd": 0, "monthly_usd": "much", "weekly_usd": 5})
+
+    with pytest.raises(PricesError) as caught:
+        read_prices(wrong)
+    with pytest.raises(PricesError, match="budget must be a mapping with daily_usd or monthly_usd, not 20"):
+        read_prices(table(ROW, budget=20))
+
+    assert [
+        f"{wrong}: updated must be a day like \"2026-01-31\", not 'lately'",
+        f"{wrong}: 'weekly_usd' is no part of a budget: daily_usd, monthly_usd are",
+        f"{wrong}: budget's daily_usd must be dollars, more than 0, not 0",
+        f"{wrong}: budget's monthly_usd must be dollars, more than 0, not 'much'",
+    ] == str(caught.value).split("; ")
+
+
 def test_all_mistakes_are_told_at_once(table):
     """Each with its row, its name and what it should be."""
     path = table(
@@ -95,7 +124,7 @@ def test_all_mistakes_are_told_at_once(table):
 
     told = str(caught.value).split("; ")
     assert [
-        f"{path}: 'pricse' is no part of a table: currency and prices are",
+        f"{path}: 'pricse' is no part of a table: currency, updated, budget, prices are",
         f"{path}: currency must be USD, because the metric counts dollars, not 'EUR'",
         f"{path}, price 1: 'inptu' is no part of a price: {', '.join(ROW_PARTS)} are",
         f"{path}, price 1: input must be dollars per million tokens, 0 or more, not 'cheap'",
