@@ -53,6 +53,8 @@ class Batcher(Generic[Item]):
         self._in_order: asyncio.Lock | None = None
         # With the batch of each, and since when it is being handed over.
         self._flushes: dict[asyncio.Task[None], _Flush[Item]] = {}
+        # Items of batches whose turn has not come, because an earlier one is still being handed over.
+        self._behind = 0
         self._closed = False
         recorder.child(catalogue.BATCH_QUEUE_DEPTH, name).set(0)
         recorder.read_at_scrape(families.BATCH_MAX_ITEMS, name, read=lambda: self.limit)
@@ -128,7 +130,7 @@ class Batcher(Generic[Item]):
         if loop is None:
             return 0
         if loop.is_closed():
-            left, self._waiting = len(self._waiting), []
+            left, self._waiting, self._behind = len(self._waiting), [], 0
             self._show_depth()
             return left
         return asyncio.run_coroutine_threadsafe(self._release_stuck(older_than_seconds), loop).result(5.0)
@@ -157,6 +159,7 @@ class Batcher(Generic[Item]):
                 raise RuntimeError(f"batcher {self.name!r} still has items of another event loop")
             # What a closed loop left behind can be neither flushed nor told.
             self._loop, self._timer, self._waiting, self._flushes = loop, None, [], {}
+            self._behind = 0
             self._in_order = asyncio.Lock()
         return loop
 
@@ -167,15 +170,23 @@ class Batcher(Generic[Item]):
         # Urgent ones in front; otherwise as they came.
         batch = sorted(self._waiting, key=lambda waiting: not waiting.urgent)
         self._waiting = []
-        self._show_depth()
         self._adapt(len(batch), trigger)
         if not batch or self._loop is None:
+            self._show_depth()
             return
+        self._behind += len(batch)
+        self._show_depth()
         flush = _Flush(batch)
         task = self._loop.create_task(self._run(flush, trigger), name=f"llmvitals-flush-{self.name}")
         flushes = self._flushes
         flushes[task] = flush
-        task.add_done_callback(lambda done: flushes.pop(done, None))
+
+        def ended(done: asyncio.Task[None]) -> None:
+            if flushes.pop(done, None) and flush.since is None and flushes is self._flushes:
+                self._behind -= len(batch)
+                self._show_depth()
+
+        task.add_done_callback(ended)
 
     def _adapt(self, items: int, trigger: Trigger) -> None:
         if trigger == "size" and self._flushes:
@@ -211,6 +222,8 @@ class Batcher(Generic[Item]):
     async def _hand_over(self, flush: "_Flush[Item]", trigger: Trigger) -> None:
         batch = flush.batch
         now = flush.since = self._clock()
+        self._behind -= len(batch)
+        self._show_depth()
         wait = self._recorder.child(catalogue.BATCH_WAIT, self.name)
         for waiting in batch:
             wait.observe(now - waiting.since)
@@ -229,7 +242,7 @@ class Batcher(Generic[Item]):
             raise
 
     def _show_depth(self) -> None:
-        self._recorder.child(catalogue.BATCH_QUEUE_DEPTH, self.name).set(len(self._waiting))
+        self._recorder.child(catalogue.BATCH_QUEUE_DEPTH, self.name).set(len(self._waiting) + self._behind)
 
 
 class _Waiting(Generic[Item]):

@@ -25,11 +25,13 @@ class Sink:
     def __init__(self):
         self.batches = []
         self.fail = None
+        self.asked = asyncio.Event()
         self.gate = asyncio.Event()
         self.gate.set()
 
     async def __call__(self, items):
         self.batches.append(items)
+        self.asked.set()
         await self.gate.wait()
         if self.fail:
             raise self.fail
@@ -52,6 +54,29 @@ def test_enough_items_go_together(recorder):
     assert 20 == read("llmvitals_batch_size_sum", {"queue": "q"})
     assert 20 == read("llmvitals_batch_wait_seconds_count", {"queue": "q"})
     assert 0 == read("llmvitals_batch_queue_depth", {"queue": "q"})
+
+
+def test_what_waits_behind_a_slow_flush_is_in_the_queue(recorder):
+    """The depth holds the batches whose turn has not come, and no more what is being handed over."""
+    read = recorder.registry.get_sample_value
+
+    def depth():
+        return read("llmvitals_batch_queue_depth", {"queue": "q"})
+
+    async def run():
+        sink = Sink()
+        sink.gate.clear()
+        batcher = Batcher(recorder, "q", sink, max_items=2, max_wait_seconds=60)
+        putting = [asyncio.create_task(batcher.put(number)) for number in range(7)]
+        async with asyncio.timeout(5):
+            await sink.asked.wait()
+            held = depth()
+            sink.gate.set()
+            await batcher.close()
+            await asyncio.gather(*putting)
+        return held, depth()
+
+    assert (5, 0) == asyncio.run(run())
 
 
 def test_a_few_go_when_the_first_has_waited(recorder):
