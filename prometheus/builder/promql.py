@@ -19,6 +19,10 @@ def total(expression: str, by: Iterable[str]) -> str:
     return f"sum by ({', '.join(by)}) ({_on_lines(expression)})"
 
 
+def largest(expression: str, by: Iterable[str]) -> str:
+    return f"max by ({', '.join(by)}) ({_on_lines(expression)})"
+
+
 def renamed(expression: str, names: Mapping[str, str]) -> str:
     """*expression* with labels copied to new names (old → new); of two for one name the later wins, unless empty."""
     for old, new in names.items():

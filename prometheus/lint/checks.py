@@ -211,7 +211,7 @@ def dependency(rules: Sequence[Rule]) -> Found:
     recorded = {rule.record for rule in rules if rule.record}
     for rule in rules:
         for selector in selectors(rule.tree):
-            ours = (selector.name or "").startswith(("llm:", "slo:"))
+            ours = (selector.name or "").startswith(("llm:", "job:", "slo:"))
             if ours and selector.name not in recorded:
                 yield rule, f"reads {selector.name}, which no rule records"
 

@@ -31,9 +31,11 @@ def _recorded() -> set[str]:
 
 
 # Labels of the recorded vocabulary, as prometheus/rules/recording writes them.
-RECORDED_LABELS = {"provider", "model", "operation", "direction", "kind", "error_type", "voice", "src", "le"} | {
-    f"sloth_{label}" for label in ("id", "service", "slo", "window", "objective", "mode", "version", "spec")
-}
+RECORDED_LABELS = (
+    {"provider", "model", "operation", "direction", "kind", "error_type", "voice", "src", "le"}
+    | {"cache", "gen_ai_request_model", "loop", "mountpoint", "name", "outcome", "pool", "reason", "result"}
+    | {f"sloth_{label}" for label in ("id", "service", "slo", "window", "objective", "mode", "version", "spec")}
+)
 KNOWN = _known() | dict.fromkeys(_recorded(), RECORDED_LABELS)
 QUERIES = [q for dashboard in load().values() for q in queries(dashboard)]
 

@@ -129,10 +129,10 @@ def test_every_dashboard_link_leads_to_a_dashboard(rule):
 
 
 def test_recorded_names_have_level_metric_and_operation():
-    """`llm:metric:operation`, so that a recorded series is known as one; objectives have Sloth's names."""
+    """`llm:metric:operation` or `job:metric:operation`; objectives have Sloth's names."""
     for _, rule in RULES:
         if "record" in rule:
-            assert re.fullmatch(r"llm:[a-z_]+:[a-z0-9]+|slo:[a-z_]+:[a-z0-9_]+|sloth_slo_info", rule["record"])
+            assert re.fullmatch(r"llm:[a-z_]+:[a-z0-9]+|(slo|job):[a-z_]+:[a-z0-9_]+|sloth_slo_info", rule["record"])
             assert "_total" not in rule["record"]
 
 

@@ -1,9 +1,10 @@
 """The rows of the Overview that look into an application: what it tries again, what it keeps, what holds it up."""
 
+from grafana.builder.dashboards.shared import JOB
 from grafana.builder.layout import Row
 from grafana.builder.overrides import dashed, value_map
 from grafana.builder.panels import MULTIPLE, Panel, Query, bargauge, timeseries
-from grafana.builder.promql import SERVICE, aggregate, quantile, rate, ratio, select, share_or_zero, total
+from grafana.builder.promql import aggregate, select, share_or_zero, total
 from grafana.builder.thresholds import CACHE_HIT_RATIO, MEMORY_RATIO, POOL_RATIO
 
 BREAKER_STATES = value_map({0: ("closed", "green"), 1: ("half open", "yellow"), 2: ("open", "red")})
@@ -18,14 +19,12 @@ def application_rows() -> list[Row]:
 
 
 def _reliability() -> list[Panel]:
-    half = total(select("llmvitals_circuit_breaker_state", SERVICE, 'state="half_open"'), "job", "name")
-    opened = total(select("llmvitals_circuit_breaker_state", SERVICE, 'state="open"'), "job", "name")
     return [
         timeseries(
             301,
             "Circuit breakers",
-            "Closed lets calls through, open rejects them, half open tries one.",
-            [Query(f"{half} + 2 * {opened}", "{{job}} {{name}}")],
+            "Closed lets calls through, open rejects them, half open tries one; of the worst instance.",
+            [Query(select("job:llmvitals_circuit_breaker_state:max", JOB), "{{job}} {{name}}")],
             unit="short",
             stepped=True,
             high=2,
@@ -39,7 +38,7 @@ def _reliability() -> list[Panel]:
             "Calls per second by outcome; rejected ones never left the process.",
             [
                 Query(
-                    total(rate("llmvitals_circuit_breaker_calls_total", SERVICE), "name", "outcome"),
+                    total(select("job:llmvitals_circuit_breaker_calls:rate1m", JOB), "name", "outcome"),
                     "{{name}} {{outcome}}",
                 )
             ],
@@ -52,8 +51,10 @@ def _reliability() -> list[Panel]:
             "Retries",
             "Retries per second, by what made them necessary, and calls that ran out of tries.",
             [
-                Query(total(rate("llmvitals_retries_total", SERVICE), "name", "error_type"), "{{name}} {{error_type}}"),
-                Query(total(rate("llmvitals_retries_exhausted_total", SERVICE), "name"), "{{name}} gave up"),
+                Query(
+                    total(select("job:llmvitals_retries:rate1m", JOB), "name", "error_type"), "{{name}} {{error_type}}"
+                ),
+                Query(total(select("job:llmvitals_retries_exhausted:rate1m", JOB), "name"), "{{name}} gave up"),
             ],
             unit="ops",
             soft_high=0.1,
@@ -63,12 +64,9 @@ def _reliability() -> list[Panel]:
 
 
 def _caches_and_users() -> list[Panel]:
-    hits = total(rate("llmvitals_cache_requests_total", SERVICE, 'result="hit"'), "job", "cache")
-    asked = total(rate("llmvitals_cache_requests_total", SERVICE, 'result=~"hit|miss"'), "job", "cache")
-    entries = select("llmvitals_cache_entries", SERVICE)
-    most = select("llmvitals_cache_max_entries", SERVICE)
-    used = total(select("llmvitals_pool_connections", SERVICE, 'state="used"'), "job", "instance", "pool")
-    size = total(select("llmvitals_pool_max_connections", SERVICE), "job", "instance", "pool")
+    requests = "job:llmvitals_cache_requests:rate1m"
+    hits = total(select(requests, JOB, 'result="hit"'), "job", "cache")
+    asked = total(select(requests, JOB, 'result=~"hit|miss"'), "job", "cache")
     return [
         timeseries(
             401,
@@ -85,7 +83,7 @@ def _caches_and_users() -> list[Panel]:
             402,
             "Cache fill",
             "Entries against the most that the cache may hold. Full is no fault: it evicts. Of the fullest instance.",
-            Query(aggregate("max", ratio(entries, most), "cache"), "{{cache}}"),
+            Query(aggregate("max", select("job:llmvitals_cache_entries:max_ratio", JOB), "cache"), "{{cache}}"),
             unit="percentunit",
             width=6,
             no_value="No caches",
@@ -94,7 +92,7 @@ def _caches_and_users() -> list[Panel]:
             403,
             "Pool use",
             "Connections in use against the most that the pool may open; of the fullest instance.",
-            Query(aggregate("max", ratio(used, size), "pool"), "{{pool}}"),
+            Query(aggregate("max", select("job:llmvitals_pool_connections:max_ratio", JOB), "pool"), "{{pool}}"),
             unit="percentunit",
             limit=POOL_RATIO,
             width=6,
@@ -103,10 +101,10 @@ def _caches_and_users() -> list[Panel]:
         timeseries(
             404,
             "User profiles",
-            "Profiles held in memory, and the application's own limit.",
+            "Profiles held in memory, by the fullest instance, and the application's own limit.",
             [
-                Query(select("llmvitals_user_profiles_active", SERVICE), "{{job}} {{instance}}"),
-                Query(aggregate("max", select("llmvitals_user_profiles_limit", SERVICE), "job"), "limit {{job}}"),
+                Query(select("job:llmvitals_user_profiles_active:max", JOB), "{{job}}"),
+                Query(select("job:llmvitals_user_profiles_limit:max", JOB), "limit {{job}}"),
             ],
             unit="short",
             overrides=[dashed("limit", "yellow")],
@@ -117,15 +115,14 @@ def _caches_and_users() -> list[Panel]:
 
 
 def _memory_and_loop() -> list[Panel]:
-    lag = "llmvitals_asyncio_loop_lag_seconds"
     return [
         timeseries(
             501,
             "Resident memory and baseline",
-            "What each process holds, and what it held after its start.",
+            "What the largest process of each service holds, and the highest baseline: what one held after its start.",
             [
-                Query(select("process_resident_memory_bytes", SERVICE), "{{job}} {{instance}}"),
-                Query(select("llmvitals_memory_baseline_bytes", SERVICE), "baseline {{job}} {{instance}}"),
+                Query(select("job:process_resident_memory_bytes:max", JOB), "{{job}}"),
+                Query(select("job:llmvitals_memory_baseline_bytes:max", JOB), "baseline {{job}}"),
             ],
             unit="bytes",
             overrides=[dashed("baseline", "text")],
@@ -133,8 +130,8 @@ def _memory_and_loop() -> list[Panel]:
         timeseries(
             502,
             "Memory against the baseline",
-            "Resident memory as a multiple of the baseline; the dashed line is the alert's.",
-            [Query(select("llmvitals_memory_baseline_ratio", SERVICE), "{{job}} {{instance}}")],
+            "Resident memory as a multiple of the baseline, of the worst instance; the dashed line is the alert's.",
+            [Query(select("job:llmvitals_memory_baseline_ratio:max", JOB), "{{job}}")],
             unit=MULTIPLE,
             limit=MEMORY_RATIO,
             decimals=2,
@@ -143,13 +140,10 @@ def _memory_and_loop() -> list[Panel]:
         timeseries(
             503,
             "Event loop lag p99 and blocked time",
-            "How late the loop runs what is due, and seconds per second in which one step held it.",
+            "How late loops run what is due, and seconds per second in which one step held the worst of them.",
             [
-                Query(quantile(0.99, lag, SERVICE, by=("job", "loop")), "p99 lag {{job}} {{loop}}"),
-                Query(
-                    total(rate("llmvitals_asyncio_loop_blocked_seconds_total", SERVICE), "job", "loop"),
-                    "blocked {{job}} {{loop}}",
-                ),
+                Query(select("job:llmvitals_asyncio_loop_lag_seconds:p99", JOB), "p99 lag {{job}} {{loop}}"),
+                Query(select("job:llmvitals_asyncio_loop_blocked_seconds:max_rate1m", JOB), "blocked {{job}} {{loop}}"),
             ],
             unit="s",
             no_value="No watched loop",

@@ -3,7 +3,6 @@
 from typing import Any
 
 from grafana.builder.dashboards.host_programs import program_rows
-from grafana.builder.dashboards.machine import REAL_FILESYSTEM
 from grafana.builder.dashboards.shared import annotations, service_variables, worst
 from grafana.builder.layout import Row, dashboard
 from grafana.builder.overrides import color_by_name, dashed
@@ -15,6 +14,8 @@ CPU = "node_cpu_seconds_total"
 MODES = {"user": "blue", "system": "purple", "iowait": "orange", "steal": "red", "nice": "light-blue"}
 PARTS = {"programs": "blue", "cache": "light-blue", "kernel": "purple", "free": "text"}
 REAL_DEVICE = 'device!="lo"'
+# What holds no data of ours: images, kernel views, memory.
+REAL_FILESYSTEM = 'fstype!~"tmpfs|ramfs|squashfs|proc|sysfs|devtmpfs|cgroup.*"'
 NO_LINUX = "Not told on this system"
 
 

@@ -1,17 +1,16 @@
 """
 The rows below the applications: the host, the GPU, and who is scraped.
 
-Host and GPU are not narrowed by Service and Instance: the trouble of one application is often the load of another.
+Host and GPU are not narrowed by Service: the trouble of one application is often the load of another.
 """
 
+from grafana.builder.dashboards.shared import JOB
 from grafana.builder.layout import Row
 from grafana.builder.overrides import value_map
 from grafana.builder.panels import Column, Panel, Query, bargauge, stat, table, timeseries
-from grafana.builder.promql import SERVICE, aggregate, rate, ratio, select, total
+from grafana.builder.promql import SERVICE, aggregate, select, total
 from grafana.builder.thresholds import GPU_MEMORY_RATIO, GPU_TEMPERATURE, Limit
 
-# What holds no data of ours: images, kernel views, memory.
-REAL_FILESYSTEM = 'fstype!~"tmpfs|ramfs|squashfs|proc|sysfs|devtmpfs|cgroup.*"'
 NO_GPU = "No GPU here"
 
 
@@ -19,36 +18,24 @@ def machine_rows() -> list[Row]:
     return [
         Row(600, "Host", _host()),
         Row(700, "GPU", _gpu()),
-        Row(800, "Alerts and targets", alerts_and_targets()),
+        Row(800, "Alerts and targets", alerts_and_targets(JOB)),
     ]
 
 
 def _host() -> list[Panel]:
-    busy = aggregate("avg", rate("node_cpu_seconds_total", 'mode="idle"'), "instance")
-    available = select("node_memory_MemAvailable_bytes")
-    disk = [
-        Query(total(rate(f"node_disk_{way}_bytes_total"), "instance"), f"{name} {{{{instance}}}}")
-        for way, name in (("read", "read"), ("written", "written"))
-    ]
-    network = [
-        Query(total(rate(f"node_network_{way}_bytes_total", 'device!="lo"'), "instance"), f"{way} {{{{instance}}}}")
-        for way in ("receive", "transmit")
-    ]
-    stalled = [
-        Query(rate(f"node_pressure_{what}_waiting_seconds_total"), f"{what} {{{{instance}}}}")
-        for what in ("cpu", "memory", "io")
-    ]
-    filled = ratio(
-        f"({select('node_filesystem_size_bytes', REAL_FILESYSTEM)}"
-        f" - {select('node_filesystem_avail_bytes', REAL_FILESYSTEM)})",
-        select("node_filesystem_size_bytes", REAL_FILESYSTEM),
-    )
+    def worst(*names: tuple[str, str]) -> list[Query]:
+        return [Query(select(f"job:{name}"), f"{what} {{{{job}}}}".strip()) for what, name in names]
+
+    def moved(device: str, *ways: tuple[str, str]) -> list[Query]:
+        return worst(*((what, f"node_{device}_{way}_bytes:max_rate1m") for what, way in ways))
+
+    stalled = worst(*((what, f"node_pressure_{what}_waiting_seconds:max_rate1m") for what in ("cpu", "memory", "io")))
     return [
         timeseries(
             601,
             "CPU",
-            "Share of all cores that is busy.",
-            [Query(f"1 - {busy}", "{{instance}}")],
+            "Share of all cores that is busy, of the busiest host.",
+            worst(("", "node_cpu_busy:max_rate1m")),
             unit="percentunit",
             high=1,
             single=True,
@@ -56,8 +43,8 @@ def _host() -> list[Panel]:
         timeseries(
             602,
             "Memory",
-            "Share of the memory that no program could get at once.",
-            [Query(f"1 - {ratio(available, select('node_memory_MemTotal_bytes'))}", "{{instance}}")],
+            "Share of the memory that no program could get at once, of the fullest host.",
+            worst(("", "node_memory_used:max_ratio")),
             unit="percentunit",
             high=1,
             single=True,
@@ -65,19 +52,31 @@ def _host() -> list[Panel]:
         timeseries(
             603,
             "Pressure",
-            "Share of the time in which some task waited for the CPU, memory or a disk.",
+            "Share of the time in which some task waited for the CPU, memory or a disk, on the worst host.",
             stalled,
             unit="percentunit",
             soft_high=0.05,
             no_value="This kernel reports no pressure",
         ),
-        timeseries(604, "Disk", "Bytes per second, all devices.", disk, unit="Bps"),
-        timeseries(605, "Network", "Bytes per second, all devices but loopback.", network, unit="Bps"),
+        timeseries(
+            604,
+            "Disk",
+            "Bytes per second, all devices, of the busiest host.",
+            moved("disk", ("read", "read"), ("written", "written")),
+            unit="Bps",
+        ),
+        timeseries(
+            605,
+            "Network",
+            "Bytes per second, all devices but loopback, of the busiest host.",
+            moved("network", ("receive", "receive"), ("transmit", "transmit")),
+            unit="Bps",
+        ),
         bargauge(
             606,
             "Filesystems",
             "Share that is used, of the fullest host.",
-            Query(aggregate("max", filled, "mountpoint"), "{{mountpoint}}"),
+            Query(aggregate("max", select("job:node_filesystem_used:max_ratio"), "mountpoint"), "{{mountpoint}}"),
             unit="percentunit",
         ),
     ]
@@ -87,21 +86,19 @@ def _gpu() -> list[Panel]:
     def tile(ident: int, title: str, about: str, query: str, *, unit: str, limit: Limit | None = None) -> Panel:
         return stat(ident, title, about, Query(query), unit=unit, width=6, limit=limit, no_value=NO_GPU)
 
-    used = select("llmvitals_gpu_memory_used_bytes")
-    size = select("llmvitals_gpu_memory_total_bytes")
     return [
         tile(
             701,
             "GPU utilisation",
             "The busiest GPU.",
-            aggregate("max", select("llmvitals_gpu_utilization_ratio")),
+            aggregate("max", select("job:llmvitals_gpu_utilization_ratio:max")),
             unit="percentunit",
         ),
         tile(
             702,
             "GPU memory",
             "The fullest GPU.",
-            aggregate("max", ratio(used, size)),
+            aggregate("max", select("job:llmvitals_gpu_memory_used_bytes:max_ratio")),
             unit="percentunit",
             limit=GPU_MEMORY_RATIO,
         ),
@@ -109,15 +106,15 @@ def _gpu() -> list[Panel]:
             703,
             "GPU temperature",
             "The hottest GPU.",
-            aggregate("max", select("llmvitals_gpu_temperature_celsius", 'sensor="gpu"')),
+            aggregate("max", select("job:llmvitals_gpu_temperature_celsius:max")),
             unit="celsius",
             limit=GPU_TEMPERATURE,
         ),
-        tile(704, "GPU power", "All GPUs together.", total(select("llmvitals_gpu_power_watts")), unit="watt"),
+        tile(704, "GPU power", "All GPUs together.", total(select("job:llmvitals_gpu_power_watts:sum")), unit="watt"),
     ]
 
 
-def alerts_and_targets() -> list[Panel]:
+def alerts_and_targets(whose: str = SERVICE) -> list[Panel]:
     severity = value_map({"critical": ("critical", "red"), "warning": ("warning", "orange")})
     up = value_map({0: ("Down", "red"), 1: ("Up", "green")})
     alerts = aggregate(
@@ -145,7 +142,7 @@ def alerts_and_targets() -> list[Panel]:
             "Targets",
             "What Prometheus scrapes, whether it answers, and how long that takes.",
             [
-                Query(aggregate("max", select(name, SERVICE), "job", "instance"))
+                Query(aggregate("max", select(name, whose), "job", "instance"))
                 for name in ("up", "scrape_duration_seconds", "scrape_samples_scraped")
             ],
             [

@@ -1,8 +1,9 @@
 """
 Overview: is it well, and if not, where? Traffic and errors first, then time, then what runs full.
 
-Of calls it reads what is recorded for each service, all its instances together: a day of a thousand instances would not
-be drawn within a second otherwise. Which instance it is, the service's own dashboard tells.
+It reads what is recorded for each service, of all its instances together or of the worst one: a day of a thousand
+instances would not be drawn within a second otherwise, nor could a person read a thousand lines. Which instance it is,
+the dashboards of each subject tell.
 """
 
 from typing import Any
@@ -16,24 +17,16 @@ from grafana.builder.dashboards.shared import (
     QUANTILES,
     TROUBLE,
     annotations,
-    service_variables,
 )
-from grafana.builder.layout import Row, dashboard
+from grafana.builder.layout import Row, dashboard, label_variable
 from grafana.builder.overrides import QUANTILE_COLORS, color_by_name, dashed
 from grafana.builder.panels import MULTIPLE, Panel, Query, stat, timeseries
-from grafana.builder.promql import (
-    SERVICE,
-    aggregate,
-    quantile,
-    rate,
-    ratio,
-    select,
-    total,
-)
+from grafana.builder.promql import aggregate, ratio, select, total
 from grafana.builder.thresholds import ANY_IS_BAD, ERROR_RATIO, MEMORY_RATIO, USER_PROFILES
 
 REQUESTS = "llm:job_requests:rate1m"
 ERRORS = "llm:job_errors:rate1m"
+ERRORS_BY_TYPE = "llm:job_errors_by_type:rate1m"
 TOKENS = "llm:job_tokens:rate1m"
 DURATION = "llm:duration_seconds"
 FIRST_CHUNK = "llm:ttft_seconds"
@@ -51,7 +44,7 @@ def build() -> dict[str, Any]:
         "llmvitals-overview",
         "llmvitals / Overview",
         "Is every LLM application well, and if not, where does it hurt?",
-        variables=service_variables(),
+        variables=[label_variable("job", "Service", "up", "job")],
         annotations=annotations(),
         rows=rows,
     )
@@ -60,8 +53,6 @@ def build() -> dict[str, Any]:
 def _first_line() -> list[Panel]:
     calls = total(select(REQUESTS, JOB, CLIENT))
     failed = total(select(ERRORS, JOB, CLIENT))
-    profiles = select("llmvitals_user_profiles_active", SERVICE)
-    limit = select("llmvitals_user_profiles_limit", SERVICE)
     firing = aggregate("count", select("ALERTS", FIRING, TROUBLE))
     return [
         stat(2, "Requests", "LLM calls per second, all services.", Query(calls), unit="reqps", decimals=2),
@@ -104,7 +95,7 @@ def _first_line() -> list[Panel]:
             7,
             "Profiles in use",
             "Profiles held in memory, as a share of the application's own limit; of the worst instance.",
-            Query(aggregate("max", ratio(profiles, limit))),
+            Query(aggregate("max", select("job:llmvitals_user_profiles:max_ratio", JOB))),
             unit="percentunit",
             limit=USER_PROFILES,
             decimals=0,
@@ -114,7 +105,7 @@ def _first_line() -> list[Panel]:
             8,
             "Memory ratio",
             "Resident memory against the baseline that the process took after its start; of the worst instance.",
-            Query(aggregate("max", select("llmvitals_memory_baseline_ratio", SERVICE))),
+            Query(aggregate("max", select("job:llmvitals_memory_baseline_ratio:max", JOB))),
             unit=MULTIPLE,
             limit=MEMORY_RATIO,
             decimals=2,
@@ -134,7 +125,7 @@ def _first_line() -> list[Panel]:
 def _traffic() -> list[Panel]:
     calls = select(REQUESTS, JOB, CLIENT)
     failed = select(ERRORS, JOB, CLIENT)
-    by_type = rate("gen_ai_client_operation_duration_seconds_count", SERVICE, 'error_type!=""')
+    by_type = select(ERRORS_BY_TYPE, JOB, CLIENT)
     by = ("job", "provider")
     return [
         timeseries(
@@ -149,7 +140,7 @@ def _traffic() -> list[Panel]:
             102,
             "Failed calls by error",
             "Calls per second that ended in an error, by the error's type.",
-            [Query(total(by_type, "gen_ai_provider_name", "error_type"), "{{gen_ai_provider_name}} {{error_type}}")],
+            [Query(total(by_type, "provider", "error_type"), "{{provider}} {{error_type}}")],
             unit="reqps",
             stacked=True,
             soft_high=0.1,
@@ -200,14 +191,8 @@ def _latency() -> list[Panel]:
             "Operations p95 and their targets",
             "The application's own units of work; dashed is the target that LLMLatencyHigh watches.",
             [
-                Query(
-                    quantile(0.95, "llmvitals_operation_duration_seconds", SERVICE, by=("job", "operation")),
-                    "{{operation}}",
-                ),
-                Query(
-                    aggregate("max", select("llmvitals_operation_target_seconds", SERVICE), "job", "operation"),
-                    "target {{operation}}",
-                ),
+                Query(select("job:llmvitals_operation_duration_seconds:p95", JOB), "{{job}} {{operation}}"),
+                Query(select("job:llmvitals_operation_target_seconds:max", JOB), "target {{job}} {{operation}}"),
             ],
             unit="s",
             overrides=[dashed("target", "yellow")],
@@ -230,19 +215,14 @@ def _latency() -> list[Panel]:
             205,
             "Calls in flight",
             "Calls that wait for their answer now.",
-            [
-                Query(
-                    total(select("llmvitals_calls_in_flight", SERVICE), "job", "gen_ai_request_model"),
-                    "{{job}} {{gen_ai_request_model}}",
-                )
-            ],
+            [Query(select("job:llmvitals_calls_in_flight:sum", JOB), "{{job}} {{gen_ai_request_model}}")],
             unit="short",
         ),
         timeseries(
             206,
             "Ends of streams",
             "Streams per second, by what ended them.",
-            [Query(total(rate("llmvitals_stream_ends_total", SERVICE), "reason"), "{{reason}}")],
+            [Query(total(select("job:llmvitals_stream_ends:rate1m", JOB), "reason"), "{{reason}}")],
             unit="ops",
             stacked=True,
             no_value="No streams",

@@ -76,7 +76,7 @@ def annotations() -> list[dict[str, Any]]:
         ),
         annotation(
             "Deploys and restarts",
-            newer("process_start_time_seconds", "job"),
+            newer("job:process_start_time_seconds:max", "job"),
             title="Start: {{job}}",
             text="A process of {{job}} started",
             tags="job",
