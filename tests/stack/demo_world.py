@@ -167,14 +167,30 @@ class World:
         path.write_text("[]\n", encoding="utf-8")
         return lambda: (path.write_text(before, encoding="utf-8"), None)[1]
 
+    def gpu_faults(self, *lines: str) -> Undo:
+        """Faults of the GPUs that the exporter plays."""
+        path = self.settings.run / "gpu-faults"
+
+        def change(add: tuple[str, ...], remove: tuple[str, ...]) -> None:
+            now = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+            kept = [line for line in now if line not in remove]
+            path.write_text("".join(f"{line}\n" for line in dict.fromkeys([*kept, *add])), encoding="utf-8")
+
+        change(lines, ())
+        return lambda: change((), lines)
+
+    def scraped(self, job: str, port: int) -> Undo:
+        """A further target of the scrape job `apps`."""
+        path = self.settings.run / "prometheus" / "targets" / "apps" / f"{job}.yml"
+        group = [{"targets": [f"127.0.0.1:{port}"], "labels": {"job": job}}]
+        path.write_text(yaml.safe_dump(group), encoding="utf-8")
+        return path.unlink
+
     def target(self, job: str, page: Callable[[], str] | None) -> Undo:
         """A further target of the scrape job `apps`: with *page* one that answers so, without one that nobody is."""
-        path = self.settings.run / "prometheus" / "targets" / "apps" / f"{job}.yml"
         with contextlib.ExitStack() as stack:
             port = stack.enter_context(_serving(page)) if page else 9
-            group = [{"targets": [f"127.0.0.1:{port}"], "labels": {"job": job}}]
-            path.write_text(yaml.safe_dump(group), encoding="utf-8")
-            stack.callback(path.unlink)
+            stack.callback(self.scraped(job, port))
             return stack.pop_all().close
 
 

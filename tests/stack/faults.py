@@ -6,6 +6,9 @@ from collections.abc import Callable
 
 from tests.stack.demo_world import Undo, World
 from tests.stack.fault import Fault
+from tests.stack.gpu_faults import GPU_FAULTS
+from tests.stack.machine_faults import MACHINE_FAULTS
+from tests.stack.yesterday import YESTERDAY_FAULTS
 
 
 def _nothing() -> None:
@@ -246,6 +249,9 @@ FAULTS: tuple[Fault, ...] = (
         420,
         lambda world: _both(world.stop("alertmanager"), _repeated_piles(world)),
     ),
+    *GPU_FAULTS,
+    *MACHINE_FAULTS,
+    *YESTERDAY_FAULTS,
 )
 
 

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import requests
-from tests.stack import checkout
+from tests.stack import checkout, yesterday
 from tests.stack.demo_world import Undo, World
 from tests.stack.fault import Fault
 from tests.stack.faults import FAULTS
@@ -179,6 +179,7 @@ def main() -> int:
         )
         settings = checkout.load(root)
         _wrong_prices(root)
+        yesterday.fill(settings)
         try:
             native.up(settings, Terminal())
             say(f"Prometheus: {settings.url('PROMETHEUS')}")
