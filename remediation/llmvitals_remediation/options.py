@@ -9,6 +9,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from llmvitals_remediation.policy import PolicyError, load
+from llmvitals_remediation.web.runbooks import Runbooks
 from llmvitals_remediation.web.tokens import TokenError, TokenFile
 
 _HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?")
@@ -36,6 +37,8 @@ class Options:
     admin_token_file: Path
     agent_token_file: Path
     supervisor_url: str | None
+    runbooks: Path | None
+    dashboards_url: str | None
     allowed_hosts: tuple[str, ...]
     log_level: str
 
@@ -52,6 +55,8 @@ def add_serve_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--admin-token-file", metavar="FILE", help="tokens of people and scripts, one a line")
     parser.add_argument("--agent-token-file", metavar="FILE", help="tokens of applications, one a line")
     parser.add_argument("--supervisor-url", metavar="URL", help="supervisor's socket, unix:///path/to/its.sock")
+    parser.add_argument("--runbooks", metavar="FOLDER", help="runbooks to show, <AlertName>.md each; read at the start")
+    parser.add_argument("--dashboards-url", metavar="URL", help="where a person's browser finds the dashboards")
     parser.add_argument(
         "--allowed-host",
         action="append",
@@ -78,6 +83,8 @@ def read_options(told: argparse.Namespace, unknown: Sequence[str]) -> Options:
         admin_token_file=checks.token_file("--admin-token-file", told.admin_token_file),
         agent_token_file=checks.token_file("--agent-token-file", told.agent_token_file),
         supervisor_url=checks.supervisor(told.supervisor_url),
+        runbooks=checks.runbooks(told.runbooks),
+        dashboards_url=checks.url("--dashboards-url", told.dashboards_url) if told.dashboards_url else None,
         allowed_hosts=checks.hosts(told.allowed_host),
         log_level=checks.level(told.log_level),
     )
@@ -142,6 +149,17 @@ class _Checks:
             except TokenError as error:
                 self._mistakes.append(f"{flag}: {error}")
         return path
+
+    def runbooks(self, text: str | None) -> Path | None:
+        if text is None:
+            return None
+        try:
+            Runbooks.read(Path(text))
+        except (OSError, UnicodeDecodeError) as error:
+            self._mistakes.append(f"--runbooks {text}: cannot be read: {error}")
+        if not Path(text).is_dir():
+            self._mistakes.append(f"--runbooks {text}: is no folder; name the one that holds <AlertName>.md")
+        return Path(text)
 
     def hosts(self, names: Sequence[str]) -> tuple[str, ...]:
         for name in names:

@@ -25,6 +25,7 @@ from llmvitals_remediation.promql import PrometheusClient
 from llmvitals_remediation.store import Store
 from llmvitals_remediation.web.app import build
 from llmvitals_remediation.web.patience import ImpatientProtocol
+from llmvitals_remediation.web.runbooks import Runbooks
 from llmvitals_remediation.web.services import Services, Tokens
 from llmvitals_remediation.web.tokens import TokenFile
 
@@ -83,6 +84,8 @@ async def _run(options: Options, store: Store, clock: SystemClock, listener: soc
             "prometheus": _remembered(PrometheusClient(options.prometheus_url, timeout=1.0).amiss),
             "alertmanager": _remembered(AlertmanagerClient(options.alertmanager_url, timeout=1.0).amiss),
         },
+        runbooks=Runbooks.read(options.runbooks, dashboards_url=options.dashboards_url),
+        dashboards_url=options.dashboards_url,
     )
     server = _Server(
         uvicorn.Config(

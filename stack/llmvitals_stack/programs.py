@@ -150,6 +150,8 @@ def _remediation(settings: Settings) -> Program:
             f"--admin-token-file={settings.secret_file('admin')}",
             f"--agent-token-file={settings.secret_file('agent')}",
             f"--supervisor-url=unix://{supervisor_socket(settings)}",
+            f"--runbooks={settings.root / 'docs' / 'runbooks'}",
+            f"--dashboards-url={settings.url('GRAFANA')}",
         ),
         health=f"{settings.url('REMEDIATION')}/readyz",
     )

@@ -1,4 +1,8 @@
-"""The console: pages for people, behind a session; every change is a form with a reason and a CSRF token."""
+"""The console: pages for people, behind a session; every change is a form with a reason and a CSRF token.
+
+Runbooks are for everybody who reaches the service: they hold no secret, and whoever is woken should not look for a
+token first.
+"""
 
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -29,7 +33,7 @@ class Console:
         self._services = services
         self._controls = controls
         self._forms = BodyReader(65_536)
-        self._pages = Pages()
+        self._pages = Pages(dashboards_url=services.dashboards_url)
         self._signin = SignIn(services.tokens.admin, self._pages)
 
     def routes(self) -> list[BaseRoute]:
@@ -43,6 +47,9 @@ class Console:
             Route("/handlers/{name}/mode", page(self._ask_mode)),
             Route("/handlers/{name}/mode", form(self._set_mode), methods=["POST"]),
             Route("/audit", page(self._audit)),
+            Route("/runbooks", self._runbooks),
+            Route("/runbooks/", self._runbooks),
+            Route("/runbooks/{name}", self._runbook),
             Route("/stop", page(self._ask_stop)),
             Route("/stop", form(self._stop), methods=["POST"]),
             Route("/login", self._signin.ask),
@@ -127,7 +134,8 @@ class Console:
             figures=views.figures(told),
             steps=views.steps(told),
             attempts=views.attempts(told),
-            alerts=views.alerts(told),
+            alerts=views.alerts(told, self._services.runbooks.href),
+            runbook=self._services.runbooks.href(told.get("alertname")),
             audit=views.audit(told.get("timeline") or []),
         )
 
@@ -139,6 +147,16 @@ class Console:
     async def _audit(self, _request: Request, session: Session) -> Response:
         rows = views.audit(await self._blocking(lambda: self._services.store.audit(200)))
         return await self._show(session, "audit.html", page="Audit", rows=rows)
+
+    async def _runbooks(self, request: Request) -> Response:
+        return await self._open(request, "runbooks.html", groups=self._services.runbooks.groups)
+
+    async def _runbook(self, request: Request) -> Response:
+        name = request.path_params["name"]
+        text = self._services.runbooks.page(name)
+        if text is None:
+            raise HTTPException(404, "There is no runbook of that name.")
+        return await self._open(request, "runbook.html", name=name, text=text)
 
     # --- changes ------------------------------------------------------------------------------------------------------
 
@@ -191,6 +209,13 @@ class Console:
         if told is None:
             raise HTTPException(404, "There is no incident of that id.")
         return told
+
+    async def _open(self, request: Request, template: str, **context: Any) -> Response:
+        """A page that needs no session; who has one sees it in the same frame as the others."""
+        session = self._signin.session(request)
+        if session is None:
+            return self._pages.show(template, page="Runbooks", path=request.url.path, **context)
+        return await self._show(session, template, page="Runbooks", **context)
 
     async def _show(self, session: Session, template: str, *, shown_waiting: int = 0, **context: Any) -> Response:
         """A page in its frame; *shown_waiting* of the incidents that wait are on the page itself."""

@@ -1,4 +1,7 @@
-"""Templates and static files, read once. Every value is escaped by Jinja; no template marks anything as safe."""
+"""Templates and static files, read once. Every value is escaped by Jinja; no template marks anything as safe.
+
+The only HTML that is no template's is a runbook's: see `runbooks`.
+"""
 
 from collections.abc import Mapping
 from http import HTTPStatus
@@ -19,10 +22,11 @@ STATIC: Mapping[str, tuple[bytes, str]] = {
 
 
 class Pages:
-    def __init__(self) -> None:
+    def __init__(self, *, dashboards_url: str | None = None) -> None:
         self._environment = Environment(
             loader=PackageLoader("llmvitals_remediation.web"), autoescape=True, trim_blocks=True, lstrip_blocks=True
         )
+        self._environment.globals["dashboards_url"] = dashboards_url
         self._environment.filters["clock"] = words.clock
         self._environment.filters["ago"] = words.ago
 

@@ -8,6 +8,7 @@ import anyio
 
 from llmvitals_remediation._metrics import Metrics
 from llmvitals_remediation.agents import AgentHub
+from llmvitals_remediation.web.runbooks import Runbooks
 from llmvitals_remediation.web.tokens import TokenFile
 
 
@@ -76,5 +77,8 @@ class Services:
     hosts: frozenset[str] = frozenset()
     # Asked by /readyz, by name: None, or what is amiss with it.
     sources: Mapping[str, Callable[[], str | None]] = field(default_factory=dict)
+    runbooks: Runbooks = field(default_factory=Runbooks)
+    # Where the dashboards are for a person's browser; None when nobody said.
+    dashboards_url: str | None = None
     lifecycle: Lifecycle = field(default_factory=Lifecycle)
     threads: Threads = field(default_factory=Threads)

@@ -20,7 +20,7 @@ SESSION_COOKIE = "llmvitals_session"
 LOGIN_COOKIE = "llmvitals_login"
 _LOGIN_SECONDS = 3600
 # A path of ours: no host, no scheme, no second slash that a browser would read as a host.
-_NEXT = re.compile(r"/(?:[A-Za-z0-9_.~-]+(?:/[A-Za-z0-9_.~-]+)*)?")
+_NEXT = re.compile(r"/(?:[A-Za-z0-9_.~-]+(?:/[A-Za-z0-9_.~-]+)*/?)?")
 
 
 class SignIn:
@@ -42,9 +42,10 @@ class SignIn:
         return RedirectResponse(f"/login?next={quote(request.url.path)}", 303)
 
     async def ask(self, request: Request) -> Response:
+        next_path = request.query_params.get("next", "/")
         if self.session(request) is not None:
-            return RedirectResponse("/", 303)
-        return self._form(request, next_path=request.query_params.get("next", "/"))
+            return RedirectResponse(_ours(next_path), 303)
+        return self._form(request, next_path=next_path)
 
     async def enter(self, request: Request, fields: dict[str, str]) -> Response:
         next_path = fields.get("next", "/")
@@ -63,7 +64,7 @@ class SignIn:
             _log.warning("console: a wrong admin token was tried from %s", address)
             return self._form(request, next_path=next_path, problem="That is not the admin token.", status=401)
         session = self._sessions.start(_who(fields.get("name", "")))
-        answer = RedirectResponse(next_path if _NEXT.fullmatch(next_path) else "/", 303)
+        answer = RedirectResponse(_ours(next_path), 303)
         _set_cookie(request, answer, SESSION_COOKIE, session.key, seconds=int(SESSION_SECONDS))
         answer.delete_cookie(LOGIN_COOKIE, path="/login", httponly=True, samesite="strict")
         return answer
@@ -86,6 +87,10 @@ def require_same_origin(request: Request) -> None:
     origin = request.headers.get("origin")
     if origin is not None and urlsplit(origin).netloc != request.headers.get("host"):
         raise HTTPException(403, "The form was sent from another site. Nothing was changed.")
+
+
+def _ours(path: str) -> str:
+    return path if _NEXT.fullmatch(path) else "/"
 
 
 def _who(name: str) -> str:

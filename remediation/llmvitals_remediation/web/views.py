@@ -1,7 +1,7 @@
 """What the pages show, made from the JSON that the API tells. No HTML here: the templates escape every text."""
 
 import itertools
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from llmvitals_remediation.records import UNDECIDED
@@ -110,16 +110,19 @@ def attempts(told: Row) -> list[dict[str, Any]]:
     return shown
 
 
-def alerts(told: Row) -> list[dict[str, Any]]:
+def alerts(told: Row, runbook_of: Callable[[object], str | None]) -> list[dict[str, Any]]:
+    """*runbook_of* an alert's name: where its runbook is, if there is one."""
     shown = []
     for alert in told.get("alerts") or []:
         labels = alert.get("labels") or {}
         annotations = alert.get("annotations") or {}
         over = alert.get("resolved_at")
         seen = f"seen {alert['seen']} times" if (alert.get("seen") or 0) > 1 else "seen once"
+        name = alert.get("alertname") or labels.get("alertname")
         shown.append(
             {
-                "name": alert.get("alertname") or labels.get("alertname"),
+                "name": name,
+                "runbook": runbook_of(name),
                 "summary": annotations.get("summary") or annotations.get("description"),
                 "labels": sorted(labels.items()),
                 "note": f"{seen}, said to be over at {words.clock(over)}" if over else seen,
