@@ -7,6 +7,7 @@ import socket
 import threading
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar
@@ -14,12 +15,12 @@ from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar
 from prometheus_client import CollectorRegistry
 from prometheus_client.gc_collector import GCCollector
 from prometheus_client.platform_collector import PlatformCollector
-from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
 
 from llmvitals import _current, catalogue
 from llmvitals._breaker import Breaker, Breakers
 from llmvitals._concerns import colour_of, concerns
+from llmvitals._descriptors import Process
 from llmvitals._genai import GenAI
 from llmvitals._recording import Recorder
 from llmvitals._retries import Retries
@@ -74,7 +75,7 @@ class Vitals(GenAI, Work):
         self._workers: Workers | None = None
         self._pushgateway_url = pushgateway_url
         self._pid = os.getpid()
-        self._collectors: list[Any] = []
+        self._unregister: list[Callable[[], None]] = []
         self._lock = threading.Lock()
         self._closed = False
 
@@ -218,10 +219,12 @@ class Vitals(GenAI, Work):
         from llmvitals._memory import Memory
         from llmvitals._python import Python
 
-        for make in (ProcessCollector, GCCollector, PlatformCollector):
-            # ValueError: the default registry has them already.
+        # ValueError: the registry has them already.
+        with self.recorder.guard("registry"), suppress(ValueError):
+            self._unregister.append(Process(self.registry).unregister)
+        for make in (GCCollector, PlatformCollector):
             with self.recorder.guard("registry"), suppress(ValueError):
-                self._collectors.append(make(registry=self.registry))
+                self._unregister.append(partial(self.registry.unregister, make(registry=self.registry)))
         with self.recorder.guard("memory"):
             self._memory = Memory(self.recorder)
             self._memory.start()
@@ -378,9 +381,9 @@ class Vitals(GenAI, Work):
         if self._workers is not None:
             with self.recorder.guard("workers"):
                 self._workers.close()
-        for collector in self._collectors:
+        for unregister in self._unregister:
             with self.recorder.guard("registry"):
-                self.registry.unregister(collector)
+                unregister()
         self.recorder.close()
 
     def __enter__(self) -> Self:
