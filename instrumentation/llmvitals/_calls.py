@@ -11,12 +11,12 @@ from types import TracebackType
 from typing import Any, ParamSpec, Self, TypeVar, cast
 
 from llmvitals import catalogue
-from llmvitals._outcomes import outcome
-from llmvitals._recording import Recorder, error_type, observe_counted
-from llmvitals._replies import Details, details, field, tokens
+from llmvitals._outcomes import outcome, record_stream
+from llmvitals._recording import Recorder, error_type
+from llmvitals._replies import Details, cut, cut_by, details, field, tokens
 from llmvitals._streams import each_step, each_step_async, relay_async, watch_stream
 from llmvitals._traces import OPENTELEMETRY, current_trace, exemplify
-from llmvitals._watch import Watch, end_reason
+from llmvitals._watch import Watch
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -50,6 +50,7 @@ class Call:
 
     __slots__ = (
         "__weakref__",
+        "_cut",
         "_details",
         "_dropped",
         "_in_flight",
@@ -89,6 +90,7 @@ class Call:
         self._input_tokens: int | None = None
         self._output_tokens: int | None = None
         self._details: Details | None = None
+        self._cut = ""
         self.is_answered = False
         """Whether there is an attempt, answered by the server, that counts together with the call's end."""
 
@@ -115,7 +117,7 @@ class Call:
             self._recorder.drain()
             self._response_model, self._input_tokens, self._output_tokens, self._details = "", None, None, None
             self._watch = self._dropped = None
-            self.is_answered = False
+            self.is_answered, self._cut = False, ""
         self._trace = current_trace() if OPENTELEMETRY in modules else None
         self._started = perf_counter()
         self._open.append(None)
@@ -191,8 +193,12 @@ class Call:
         """Tell the model that answered, where it is more exact than the one asked for."""
         self._response_model = model
 
+    def finish_reason(self, reason: str) -> None:
+        """Tell why the answer ended, in the provider's word; it is counted if the model was not done (``length``)."""
+        self._cut = cut_by(reason) or self._cut
+
     def read(self, reply: object) -> None:
-        """Take model and token usage out of a reply or chunk in OpenAI's shape, as far as it has them."""
+        """Take model, usage and finish reason out of a reply or chunk in OpenAI's shape, as far as it has them."""
         try:
             model = field(reply, "model")
             if isinstance(model, str) and model:
@@ -206,6 +212,7 @@ class Call:
                     self._output_tokens = tokens_out
                 if self._recorder.usage_readers and (told := details(usage)) is not None:
                     self._tell_details(told)
+            self._cut = cut(reply) or self._cut
         except Exception as fault:  # noqa: BLE001 -- a reply of any kind
             self._recorder.fault("calls", fault)
 
@@ -369,28 +376,12 @@ class Call:
         if tokens_in is None and tokens_out is None and error is None and self.operation != "retrieval":
             streamed = "false" if times is None else "true"
             recorder.child(catalogue.USAGE_MISSING, self.provider, self.model, streamed).inc()
+        if self._cut:
+            recorder.child(catalogue.CUT_ANSWERS, self.provider, self.model, self._cut).inc()
         if times is not None:
-            self._record_stream(key[:6], error, reason, times)
+            record_stream(recorder, key[:6], error, reason, times, self._started, self._trace)
         for read in readers:
             read(tokens_in, tokens_out, told)
-
-    def _record_stream(
-        self, base: tuple[str, ...], error: BaseException | None, reason: str | None, times: "Watch.Times"
-    ) -> None:
-        child = self._recorder.child
-        call = base[:3]
-        child(catalogue.STREAM_ENDS, *call, reason or end_reason(error)).inc()
-        if times.first is not None:
-            first_chunk = child(catalogue.TIME_TO_FIRST_CHUNK, *base)
-            first_chunk.observe(times.first - self._started)
-            exemplify(first_chunk, times.first - self._started, self._trace)
-            if any(times.gaps):
-                per_chunk = child(catalogue.TIME_PER_OUTPUT_CHUNK, *base)
-                observe_counted(per_chunk, times.gaps, times.last - times.first)
-            if times.output is not None:
-                child(catalogue.TIME_TO_FIRST_OUTPUT, *base).observe(times.output - self._started)
-        for kind, chunks in times.odd.items():
-            child(catalogue.STREAM_ODD_CHUNKS, *call, kind).inc(chunks)
 
 
 def _take(call: Call, reply: T) -> T:

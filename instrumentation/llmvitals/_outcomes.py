@@ -4,9 +4,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from llmvitals import catalogue
-from llmvitals._recording import Recorder
+from llmvitals._recording import Recorder, observe_counted
 from llmvitals._replies import UsageReader
 from llmvitals._together import Moves, Pair, Together, end_together
+from llmvitals._traces import exemplify
+from llmvitals._watch import Watch, end_reason
 
 Key = tuple[str, str, str, str, str, str, str, bool, bool, bool]
 """Operation, provider, model, response model, server's address and port, error type; whether an answered attempt counts
@@ -71,3 +73,28 @@ def outcome(recorder: Recorder, key: Key) -> Outcome:
 
     found: Outcome = recorder.keep(key, *wanted, more=of)[-1]
     return found
+
+
+def record_stream(  # noqa: PLR0917 -- all that is known of its end
+    recorder: Recorder,
+    base: tuple[str, ...],
+    error: BaseException | None,
+    reason: str | None,
+    times: Watch.Times,
+    started: float,
+    trace: Any,
+) -> None:
+    """Record what a call with these *base* labels has of its stream."""
+    child, call = recorder.child, base[:3]
+    child(catalogue.STREAM_ENDS, *call, reason or end_reason(error)).inc()
+    if times.first is not None:
+        first_chunk = child(catalogue.TIME_TO_FIRST_CHUNK, *base)
+        first_chunk.observe(times.first - started)
+        exemplify(first_chunk, times.first - started, trace)
+        if any(times.gaps):
+            per_chunk = child(catalogue.TIME_PER_OUTPUT_CHUNK, *base)
+            observe_counted(per_chunk, times.gaps, times.last - times.first)
+        if times.output is not None:
+            child(catalogue.TIME_TO_FIRST_OUTPUT, *base).observe(times.output - started)
+    for kind, chunks in times.odd.items():
+        child(catalogue.STREAM_ODD_CHUNKS, *call, kind).inc(chunks)

@@ -15,6 +15,7 @@ from prometheus_client.values import ValueClass
 
 from llmvitals import catalogue
 from llmvitals._labels import label_text as label_text  # noqa: PLC0414 -- part of this module's face
+from llmvitals._refusals import refusal
 from llmvitals._replies import UsageReaderMaker
 from llmvitals._series import LOCK, PRIVATE, OwnMetric, Store
 from llmvitals.catalogue import Family
@@ -363,14 +364,17 @@ def _metric(family: Family, registry: CollectorRegistry, store: Store) -> Any:
 
 
 def error_type(error: BaseException | None) -> str:
-    """Name an error for a label: its HTTP status when it has one, else its class; empty when there is none."""
+    """Name an error for a label: its HTTP status when it has one, else its class; empty when there is none.
+
+    A 400 that is for a prompt's length or its content is named so: what to do about them differs.
+    """
     if error is None:
         return ""
     status = getattr(error, "status_code", None)
     if status is None:
         status = getattr(getattr(error, "response", None), "status_code", None)
     if isinstance(status, int):
-        return str(status)
+        return (status == 400 and refusal(error)) or str(status)
     return type(error).__name__
 
 

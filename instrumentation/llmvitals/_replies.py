@@ -17,6 +17,17 @@ UsageReaderMaker = Callable[[tuple[str, ...], bool], UsageReader]
 
 _TOKENS = (("prompt_tokens", "input_tokens"), ("completion_tokens", "output_tokens"))
 
+_CUT = {
+    "length": "length",
+    "max_tokens": "length",
+    "max_output_tokens": "length",
+    "MAX_TOKENS": "length",
+    "content_filter": "content_filter",
+    "refusal": "content_filter",
+    "SAFETY": "content_filter",
+}
+"""How an answer was cut short, by the providers' finish reasons: OpenAI's, Anthropic's, Google's."""
+
 # To find that a model of pydantic's has no such field takes longer than all the rest, so what names the fields of a
 # type of usage has is remembered; of few types, as none should live for ever because of us.
 _getters: dict[type, tuple[Callable[[Any], tuple[Any, Any]], Callable[[Any], tuple[Any, Any]]]] = {}
@@ -64,6 +75,55 @@ def details(usage: object) -> Details | None:
         cached, reasoning = field(of_input, "cached_tokens"), field(of_output, "reasoning_tokens")
     told = cached if isinstance(cached, int) else None, None, reasoning if isinstance(reasoning, int) else None
     return None if told == _NOTHING else told
+
+
+def cut(reply: object) -> str | None:
+    """How the answer was cut short; None where the model was done, or nobody says."""
+    try:
+        return cut_by(_endings[type(reply)](reply))
+    except (KeyError, AttributeError):
+        ending = _ending(reply)
+    # Objects of one type may have other fields each, but not pydantic's.
+    if ending is not _of_nothing or hasattr(type(reply), "model_fields"):
+        if len(_endings) >= _GETTERS_KEPT:
+            _endings.clear()
+        _endings[type(reply)] = ending
+    return cut_by(ending(reply))
+
+
+def cut_by(reason: object) -> str | None:
+    """The same of a finish reason itself."""
+    return _CUT.get(reason) if isinstance(reason, str) else None
+
+
+def _ending(reply: object) -> Callable[[Any], Any]:
+    """How objects of this type tell their finish reason."""
+    if isinstance(reply, Mapping):
+        return _of_mapping
+    if hasattr(reply, "choices"):
+        return _of_choices
+    return _of_response if hasattr(reply, "incomplete_details") else _of_nothing
+
+
+def _of_choices(reply: Any) -> Any:
+    return reply.choices[0].finish_reason if reply.choices else None
+
+
+def _of_response(reply: Any) -> Any:
+    return None if reply.incomplete_details is None else reply.incomplete_details.reason
+
+
+def _of_mapping(reply: Mapping[str, Any]) -> Any:
+    if reply.get("choices"):
+        return field(reply["choices"][0], "finish_reason")
+    return field(reply.get("incomplete_details"), "reason")
+
+
+def _of_nothing(_: object) -> None:
+    return None
+
+
+_endings: dict[type, Callable[[Any], Any]] = {}
 
 
 def _learn(usage: object) -> None:

@@ -83,7 +83,6 @@ def _generator(source: Generator[Any, Any, Any], watch: Watch) -> Generator[Any,
             if not low < gap <= high:
                 bucket, low, high = _span(gap)
             gaps[bucket] += 1
-            watch.latest = chunk
             try:
                 if type(chunk) is not kind or not chunk or (usage is not None and usage(chunk) is not None):
                     watch.look(chunk, now)
@@ -91,6 +90,7 @@ def _generator(source: Generator[Any, Any, Any], watch: Watch) -> Generator[Any,
             except Exception:  # noqa: BLE001 -- unlike those before it
                 watch.kind = kind = None
                 watch.look(chunk, now)
+            watch.latest = chunk
     except StopIteration as stop:
         watch.end()
         return stop.value
@@ -124,7 +124,6 @@ async def _async_generator(  # noqa: C901, PLR0912 -- hot
                         bucket, low, high = _span(gap)
                     gaps[bucket] += 1
                 times.last = now
-                watch.latest = chunk
                 try:
                     if type(chunk) is not kind or not chunk or (usage is not None and usage(chunk) is not None):
                         watch.look(chunk, now)
@@ -132,6 +131,7 @@ async def _async_generator(  # noqa: C901, PLR0912 -- hot
                 except Exception:  # noqa: BLE001 -- unlike those before it
                     watch.kind = kind = None
                     watch.look(chunk, now)
+                watch.latest = chunk
                 try:
                     sent = yield chunk
                 except GeneratorExit:

@@ -55,6 +55,7 @@ class Watch:
         "_shape",
         "_visible",
         "bearer",
+        "before",
         "kind",
         "latest",
         "owner",
@@ -85,7 +86,11 @@ class Watch:
         self.bearer: object = None
         """The last chunk that had usage."""
 
+        self.before: object = None
+        """The one before it, which may have the finish reason."""
+
         self.latest: object = None
+        """The last chunk; while one is looked at, the one before it."""
 
     def chunk(self, chunk: Any) -> None:
         """See a chunk on its way to the consumer. Never raises. The generators below do the same in their loop."""
@@ -96,13 +101,13 @@ class Watch:
         else:
             times.gaps[bisect_left(BOUNDS, now - times.last)] += 1
         times.last = now
-        self.latest = chunk
         try:
             if type(chunk) is not self.kind or not chunk or (self.usage is not None and self.usage(chunk) is not None):
                 self.look(chunk, now)
         except Exception:  # noqa: BLE001 -- unlike those before it
             self.kind = None
             self.look(chunk, now)
+        self.latest = chunk
 
     def look(self, chunk: Any, now: float) -> None:
         """Look closer at a chunk that came *now*. Never raises."""
@@ -116,6 +121,10 @@ class Watch:
         if not self._ended:
             self._ended = True
             now, unread = perf_counter(), self._unread()
+            last = self.latest if self.bearer is None else self.before
+            # `usage` is known of chunks in OpenAI's shape alone.
+            if error is None and reason is None and last is not None and self.usage is not None:
+                self._call.read(last)
             if unread is not None:
                 unread()
             self._call.end(now, error, reason, self.times)
@@ -159,7 +168,7 @@ class Watch:
             if kind not in _TEXT:
                 self._call.read(chunk)
         elif kind not in _TEXT and _field(chunk, "usage") is not None:
-            self.bearer = chunk
+            self.before, self.bearer = self.latest, chunk
         self._look_for_output(chunk, now)
         if self._visible is None and kind is self._shape:
             if issubclass(kind, Mapping):

@@ -88,6 +88,12 @@ USAGE_MISSING = Family(
     "Calls that ended well and came without token usage, so that token counts are too low by them.",
     ("gen_ai_provider_name", "gen_ai_request_model", "stream"),
 )
+CUT_ANSWERS = Family(
+    "llmvitals_cut_answers_total",
+    "counter",
+    "Calls whose answer ended before the model was done: at its length, or at a content filter.",
+    ("gen_ai_provider_name", "gen_ai_request_model", "reason"),
+)
 
 # --- Retries and breakers ---------------------------------------------------------------------------------------------
 

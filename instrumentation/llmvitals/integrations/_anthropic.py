@@ -101,6 +101,7 @@ def _read(call: Call, reply: object) -> None:
     model = field(reply, "model")
     if isinstance(model, str):
         call.response_model(model)
+    call.finish_reason(field(reply, "stop_reason") or field(field(reply, "delta"), "stop_reason"))
     usage = field(reply, "usage")
     fresh, cached, written = (count(usage, name) for name in _INPUT)
     call.usage(

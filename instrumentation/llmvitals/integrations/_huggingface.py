@@ -99,6 +99,7 @@ def _read(call: Call, reply: Any) -> None:
     """Take the tokens out of the details, which are there when they were asked for."""
     details = getattr(reply, "details", None)
     if details is not None:
+        call.finish_reason(getattr(details, "finish_reason", ""))
         call.usage(
             input_tokens=getattr(details, "input_length", None),
             output_tokens=getattr(details, "generated_tokens", None),

@@ -75,4 +75,5 @@ def _visible(part: Any) -> object:
 def _read(call: Call, reply: Any) -> None:
     if isinstance(reply.model, str):
         call.response_model(reply.model)
+    call.finish_reason(getattr(reply, "done_reason", ""))
     call.usage(input_tokens=reply.prompt_eval_count, output_tokens=reply.eval_count)
