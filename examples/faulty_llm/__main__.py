@@ -16,6 +16,7 @@ examples:
   curl -X PUT  http://127.0.0.1:8082/dials/primary -d '{"latency_seconds": 6}'
   curl -X PUT  http://127.0.0.1:8082/dials/primary -d '{"models": {"thinker": {"error_ratio": 0.5}}}'
   curl -X PUT  http://127.0.0.1:8082/dials/primary -d '{"refuse": true}'
+  curl         http://127.0.0.1:8081/metrics            (a vLLM server's)
   curl -X POST http://127.0.0.1:8082/dials/primary/reset
   curl         http://127.0.0.1:8082/ledger
 """

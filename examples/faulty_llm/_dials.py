@@ -37,10 +37,18 @@ class Dials:
     """What is over is answered with 429 until the minute is over; each answer tells what is left."""
     cut_ratio: float = 0.0
     """Share of streams whose connection is cut when half of the reply is sent."""
+    requests_waiting: int = 0
+    """What the engine's metrics tell of its queue."""
+    kv_cache_usage: float = 0.0
+    """The least that the engine's metrics tell of its KV cache; above 0.95 a request is put back each second."""
+    loaded: int = 1
+    """0 for a model that the server does not have any more."""
     refuse: bool = False
     """Close the listening socket and cut what is connected. For the whole provider only."""
     malformed_ratio: float = 0.0
     """Share of chunks (or of plain bodies) that are broken: cut JSON, no choices, null content."""
+    usage_missing_ratio: float = 0.0
+    """Share of replies that do not say how many tokens they took."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +86,10 @@ _NUMBERS: Mapping[str, _Number] = {
     "requests_per_minute": _Number(1, 1_000_000, whole=True),
     "cut_ratio": _Number(0, 1),
     "malformed_ratio": _Number(0, 1),
+    "requests_waiting": _Number(0, 1_000_000, whole=True),
+    "kv_cache_usage": _Number(0, 1),
+    "loaded": _Number(0, 1, whole=True),
+    "usage_missing_ratio": _Number(0, 1),
 }
 
 

@@ -28,7 +28,7 @@ def routes(provider: Provider) -> list[Route]:
         return await _chat(provider, request)
 
     async def models(request: Request) -> Response:  # noqa: ARG001 -- the router passes it
-        data = [{"id": model, "object": "model", "created": 0, "owned_by": provider.name} for model in provider.models]
+        data = [{"id": model, "object": "model", "created": 0, "owned_by": provider.name} for model in provider.loaded]
         return JSONResponse({"object": "list", "data": data})
 
     async def embeddings(request: Request) -> Response:
@@ -90,7 +90,9 @@ async def _whole(generation: Generation) -> Response:
     message: dict[str, Any] = {"role": "assistant", "content": "".join(content)}
     choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": generation.finish_reason}
     answer = {**_envelope(generation, "chat.completion"), "choices": [choice], "usage": _usage(generation)}
-    if broken is not Broken.CUT:
+    if generation.hides_usage():
+        del answer["usage"]
+    elif broken is not Broken.CUT:
         generation.served.told(generation.input_tokens, generation.sent)
     if broken is Broken.CUT:
         return Response(json.dumps(answer)[:-20], media_type="application/json")
@@ -125,7 +127,7 @@ async def _chunks(generation: Generation, *, usage: bool) -> AsyncGenerator[str,
         else:
             yield chunk({"content": token})
     yield chunk({}, generation.finish_reason)
-    if usage:
+    if usage and not generation.hides_usage():
         generation.served.told(generation.input_tokens, generation.sent)
         yield sent({**envelope, "choices": [], "usage": _usage(generation)})
     yield event("[DONE]")
@@ -174,8 +176,8 @@ def _model(provider: Provider, body: dict[str, Any]) -> str:
     model = body.get("model")
     if not isinstance(model, str):
         raise BadRequestError("'model' must be a text", param="model")
-    if model not in provider.models:
-        known = ", ".join(provider.models)
+    if model not in provider.loaded:
+        known = ", ".join(provider.loaded)
         raise BadRequestError(f"The model {model[:80]!r} does not exist, there are {known}.", status=404, param="model")
     return model
 

@@ -15,6 +15,7 @@ from faulty_llm._http import CutError
 from faulty_llm._ledger import Ledger, Served
 from faulty_llm._quota import Quota
 from faulty_llm._text import count_tokens, reply_tokens
+from faulty_llm._vllm_metrics import Engine
 
 __all__ = ["Broken", "Fault", "Generation", "Provider"]
 
@@ -76,12 +77,15 @@ class Generation:
         await self.provider.while_stalled(self.model, self.sent)
         if self.outcome != "malformed":
             self.outcome = "completed"
+        process, generation = first - begun, time.monotonic() - first
         self.provider.ledger.completed(
-            input_tokens=self.input_tokens,
-            output_tokens=self.sent,
-            process=first - begun,
-            generation=time.monotonic() - first,
+            input_tokens=self.input_tokens, output_tokens=self.sent, process=process, generation=generation
         )
+        self.provider.engine.timed(self.model, process=process, generation=generation, tokens=self.sent)
+
+    def hides_usage(self) -> bool:
+        """Whether this reply does not say how many tokens it took: ask once."""
+        return self.provider.dice.random() < self.dials.usage_missing_ratio
 
     @property
     def dials(self) -> Dials:
@@ -96,10 +100,16 @@ class Provider:
         self.models = models
         self.seed = seed
         self.ledger = Ledger()
+        self.engine = Engine()
         self.dice = random.Random(f"{seed}/{name}")
         self._dials = dials
         self._turned = asyncio.Event()
         self._quota = Quota()
+
+    @property
+    def loaded(self) -> tuple[str, ...]:
+        """The models that are there."""
+        return tuple(model for model in self.models if self._dials.for_model(model).loaded)
 
     def quota_headers(self, model: str) -> Mapping[str, str]:
         """What is left of this minute's requests."""
@@ -133,6 +143,7 @@ class Provider:
         served.requests += 1
         served.streams += stream
         served.in_flight += 1
+        self.engine.admitted(model, prompt)
         try:
             yield generation
         except Fault as fault:
@@ -142,6 +153,8 @@ class Provider:
             served.in_flight -= 1
             served.ended(generation.outcome, stream=stream, attempt=attempt)
             if generation.sent:
+                finished = generation.finish_reason if generation.outcome == "completed" else "abort"
+                self.engine.ended(model, finished, prompt=generation.input_tokens, generated=generation.sent)
                 served.input_tokens += generation.input_tokens
                 served.output_tokens += generation.sent
 

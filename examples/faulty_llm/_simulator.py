@@ -11,7 +11,7 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
 
-from faulty_llm import _koboldcpp_api, _openai_api
+from faulty_llm import _koboldcpp_api, _openai_api, _vllm_metrics
 from faulty_llm._control import control_app
 from faulty_llm._dials import ProviderDials
 from faulty_llm._http import BadRequestError, GoneError
@@ -88,7 +88,7 @@ class Simulator:
 
 def _provider_app(provider: Provider) -> Starlette:
     return Starlette(
-        routes=[*_openai_api.routes(provider), *_koboldcpp_api.routes(provider)],
+        routes=[*_openai_api.routes(provider), *_koboldcpp_api.routes(provider), *_vllm_metrics.routes(provider)],
         exception_handlers={BadRequestError: _refused, Fault: _faulted, GoneError: _gone},
     )
 
