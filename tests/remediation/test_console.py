@@ -306,7 +306,8 @@ def test_no_page_is_wider_than_the_window(page, service, width):
     """On a telephone at night nobody scrolls sideways."""
     incident_id = open_incident(service.store, instance=f"wide-{width}", waiting=True, note="unbroken" * 200)
     page.set_viewport_size({"width": width, "height": 844})
-    for path in ("/", f"/incidents/{incident_id}", f"/incidents/{incident_id}/veto", "/handlers", "/audit", "/stop"):
+    incident = f"/incidents/{incident_id}"
+    for path in ("/", incident, f"{incident}/veto", "/handlers", "/audit", "/stop", "/runbooks/"):
         page.goto(path)
         over = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
         assert 0 == over, path
