@@ -7,16 +7,16 @@ from pathlib import Path
 
 HOURS = 24
 BLOCK_SECONDS = 2 * 3600
-# So many samples are written in some minutes; with more, a sample each four minutes: just within the look-back.
+# So many samples are written in some minutes. With more they are thinned, down to what is just within the look-back.
 _MANY = 30_000_000
-_FINE, _COARSE = 60, 240
+_STEPS = (15, 60, 240)
 
 Series = tuple[Mapping[str, str], float]
 
 
 def step(series: int) -> int:
     """Seconds between two samples of a series."""
-    return _FINE if series * HOURS * 3600 // _FINE <= _MANY else _COARSE
+    return next((seconds for seconds in _STEPS if series * HOURS * 3600 // seconds <= _MANY), _STEPS[-1])
 
 
 def backfill(data: Path, scratch: Path, series: Sequence[Series], until: float, progress: Callable[[str], None]) -> int:

@@ -42,6 +42,11 @@ _VALUES = {
     "url_scheme": "http",
     "check": "llm_primary",
 }
+_STATES = {
+    "llmvitals_circuit_breaker_state": ("closed", "half_open", "open"),
+    "llmvitals_pool_connections": ("used", "idle"),
+}
+_NOT_NOW = {"half_open", "open"}
 # Where 1 would be a trouble.
 _GAUGES = {
     "llmvitals_user_profiles_active": 5.0,
@@ -68,20 +73,31 @@ _GAUGES = {
     "node_memory_MemTotal_bytes": 8e9,
     "node_filesystem_avail_bytes": 6e10,
     "node_filesystem_size_bytes": 1e11,
+    "llmvitals_gpu_utilization_ratio": 0.5,
+    "llmvitals_gpu_memory_used_bytes": 4e10,
+    "llmvitals_gpu_memory_total_bytes": 8e10,
+    "llmvitals_gpu_temperature_celsius": 60.0,
+    "llmvitals_gpu_power_watts": 300.0,
 }
-# What the host's panels and alerts read; each instance brings its own host.
+# What the panels and alerts of hosts and GPUs read; each instance brings its own host, with one GPU.
 _HOST_COUNTERS = (
     *(f'node_cpu_seconds_total{{cpu="{cpu}",mode="{mode}"}}' for cpu in range(2) for mode in ("idle", "user")),
     'node_disk_read_bytes_total{device="vda"}',
     'node_disk_written_bytes_total{device="vda"}',
     'node_network_receive_bytes_total{device="eth0"}',
     'node_network_transmit_bytes_total{device="eth0"}',
+    *(f"node_pressure_{what}_waiting_seconds_total" for what in ("cpu", "memory", "io")),
 )
 _HOST_GAUGES = (
     "node_memory_MemAvailable_bytes",
     "node_memory_MemTotal_bytes",
     'node_filesystem_avail_bytes{device="vda1",fstype="ext4",mountpoint="/"}',
     'node_filesystem_size_bytes{device="vda1",fstype="ext4",mountpoint="/"}',
+    *(
+        f'llmvitals_gpu_{what}{{gpu="0"}}'
+        for what in ("utilization_ratio", "memory_used_bytes", "memory_total_bytes", "power_watts")
+    ),
+    'llmvitals_gpu_temperature_celsius{gpu="0",sensor="gpu"}',
 )
 
 
@@ -133,11 +149,14 @@ def _family(name: str, kind: str, labels: tuple[str, ...], buckets: tuple[float,
             )
             yield Line(f"{name}{{{inside}}}", 100, 0.0 if bad else rate * (1e-4 if "usd" in name else 1.0))
         else:
-            yield Line(f"{name}{{{inside}}}", _gauge(name))
+            yield Line(f"{name}{{{inside}}}", 0.0 if chosen.get("state") in _NOT_NOW else _gauge(name))
 
 
 def _children(name: str, labels: tuple[str, ...]) -> Iterator[dict[str, str]]:
     plain = {label: _VALUES.get(label, "main") for label in labels}
+    if name in _STATES:
+        yield from ({**plain, "state": state} for state in _STATES[name])
+        return
     yield plain
     if name in {"gen_ai_client_operation_duration_seconds", "gen_ai_client_operation_time_to_first_chunk_seconds"}:
         yield {**plain, "gen_ai_request_model": "thinker", "gen_ai_response_model": "thinker-2026-01"}

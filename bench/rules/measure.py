@@ -1,4 +1,4 @@
-"""How long rule groups take, and the panels of the overview over a day."""
+"""How long rule groups take, and the panels of a dashboard over a day."""
 
 import json
 import math
@@ -12,6 +12,8 @@ from bench.rules.instances import ROOT
 
 # What a browser 1,440 pixels wide asks for.
 POINTS = 720
+DASHBOARDS = ROOT / "grafana" / "dashboards"
+OVERVIEW = "llmvitals-overview"
 
 
 def quantile(values: Sequence[float], q: float) -> float:
@@ -59,6 +61,8 @@ class Panel:
     title: str
     seconds: Sequence[float]
     series: int
+    raw: bool
+    """Whether it reads what nobody records: of that there is less than a day here."""
 
     @property
     def p50(self) -> float:
@@ -70,26 +74,32 @@ class Panel:
 
 
 def panels(
-    ask: Callable[..., Any], hours: int, scrape_seconds: int, rounds: int, progress: Callable[[str], None]
+    ask: Callable[..., Any], uid: str, hours: int, *, scrape_seconds: int, rounds: int, progress: Callable[[str], None]
 ) -> list[Panel]:
     """Each panel's queries, one after the other, *rounds* times; every value chosen in every variable."""
-    text = (ROOT / "grafana" / "dashboards" / "llmvitals-overview.json").read_text(encoding="utf-8")
+    dashboard = json.loads((DASHBOARDS / f"{uid}.json").read_text(encoding="utf-8"))
     drawn = [
         panel
-        for outer in json.loads(text)["panels"]
+        for outer in dashboard["panels"]
         for panel in (outer.get("panels", []) if outer["type"] == "row" else [outer])
         if panel.get("targets")
     ]
+    # They are drawn on every chart, and asked for once.
+    marks = dashboard["annotations"]["list"]
+    drawn += [{"title": f"marks: {mark['name']}", "targets": [mark["target"]]} for mark in marks]
     found = []
     for number, panel in enumerate(drawn, 1):
-        progress(f"panel {number} of {len(drawn)}: {panel['title']}")
+        progress(f"{uid}: panel {number} of {len(drawn)}: {panel['title']}")
         times = []
         series = 0
         for _ in range(rounds):
             started = time.perf_counter()
             series = sum(_asked(ask, target, hours, scrape_seconds) for target in panel["targets"])
             times.append(time.perf_counter() - started)
-        found.append(Panel(panel["title"], times, series))
+        names = {name for target in panel["targets"] for name in re.findall(r"([\w:]+)\{", target["expr"])}
+        raw = not all(target.get("instant") for target in panel["targets"])
+        raw &= any(":" not in name and name != "ALERTS" for name in names)
+        found.append(Panel(panel["title"], times, series, raw))
     return found
 
 

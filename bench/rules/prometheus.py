@@ -149,7 +149,7 @@ def recorded(prometheus: Prometheus) -> list[Series]:
     overview = (ROOT / "grafana" / "dashboards" / "llmvitals-overview.json").read_text(encoding="utf-8")
     found: list[Series] = []
     for name in prometheus.ask("label/__name__/values"):
-        if name.startswith(("llm:", "slo:")):
+        if name.startswith(("llm:", "job:", "slo:")):
             answer = prometheus.ask("query", query=f'{{__name__="{name}"}}')["result"]
             series = [(one["metric"], float(one["value"][1])) for one in answer]
             found += [one for one in series if "instance" not in one[0] or f"{name}{{" in overview]
