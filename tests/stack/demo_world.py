@@ -36,6 +36,11 @@ class World:
         self.apis.dial(provider, dials)
         return lambda: self.apis.reset_dials(provider)
 
+    def engine(self, model: str, **dials: float) -> Undo:
+        """Dials of one model of the backup, which is also what is scraped as a vLLM server; the others stay."""
+        self.apis.dial("backup", {"models": {model: dials}})
+        return lambda: self.apis.dial("backup", {"models": {model: dict.fromkeys(dials)}})
+
     def companion(self, **dials: float) -> Undo:
         self.apis.companion("/demo/dials", dials)
         return lambda: self.apis.companion("/demo/dials", dict.fromkeys(dials, 0))
@@ -96,7 +101,7 @@ class World:
 
     def hold_generation(self) -> socket.socket:
         """A request to the backup's KoboldCpp side that is answered in ten minutes."""
-        self.apis.dial("backup", {"models": {"talker": {"latency_seconds": 600}}})
+        undo = self.engine("talker", latency_seconds=600)
         try:
             held = socket.create_connection(("127.0.0.1", self.settings.port("FAULTY_LLM_BACKUP")))
             body = json.dumps({"prompt": "Once upon a time", "max_length": 10})
@@ -104,7 +109,7 @@ class World:
             held.sendall((head + body).encode())
             time.sleep(0.3)
         finally:
-            self.apis.reset_dials("backup")
+            undo()
         return held
 
     # --- Programs and their limits ------------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ from tests.stack.demo_world import Undo, World
 from tests.stack.fault import Fault
 from tests.stack.gpu_faults import GPU_FAULTS
 from tests.stack.machine_faults import MACHINE_FAULTS
+from tests.stack.server_faults import SERVER_FAULTS
 from tests.stack.yesterday import YESTERDAY_FAULTS
 
 
@@ -251,6 +252,7 @@ FAULTS: tuple[Fault, ...] = (
     ),
     *GPU_FAULTS,
     *MACHINE_FAULTS,
+    *SERVER_FAULTS,
     *YESTERDAY_FAULTS,
 )
 

@@ -161,7 +161,7 @@ def main() -> int:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with tempfile.TemporaryDirectory(prefix="llmvitals-alerts-") as folder:
         root = Path(folder)
-        nobody, kobold = checkout.free_ports(1)[0], None
+        nobody = checkout.free_ports(1)[0]
         settings = checkout.make(
             root,
             {
@@ -170,13 +170,13 @@ def main() -> int:
                 "LLMVITALS_NOTIFY_WEBHOOK_URL": f"http://127.0.0.1:{nobody}/",
             },
         )
-        kobold = settings.port("FAULTY_LLM_BACKUP")
+        # The backup is watched as a KoboldCpp and as a vLLM server, too.
+        backup = f"127.0.0.1:{settings.port('FAULTY_LLM_BACKUP')}"
         env = root / ".env"
-        env.write_text(
-            env.read_text().replace(
-                "LLMVITALS_EXPORTER_KOBOLDCPP=", f"LLMVITALS_EXPORTER_KOBOLDCPP=http://127.0.0.1:{kobold}"
-            )
-        )
+        text = env.read_text(encoding="utf-8")
+        for line, value in (("LLMVITALS_EXPORTER_KOBOLDCPP=", f"http://{backup}"), ("LLMVITALS_VLLM_TARGETS=", backup)):
+            text = text.replace(f"{line}\n", f"{line}{value}\n")
+        env.write_text(text, encoding="utf-8")
         settings = checkout.load(root)
         _wrong_prices(root)
         yesterday.fill(settings)
