@@ -11,7 +11,7 @@ def _lines(*lines: str) -> Callable[[World], Undo]:
 
 
 def _played(fault: str, alerts: tuple[str, ...], seconds: float, *, start: float = 0) -> Fault:
-    return Fault(f"played GPUs: `{fault}`", alerts, start, seconds, _lines(*fault.split(", ")))
+    return Fault(f"played: `{fault}` in `.run/gpu-faults`", alerts, start, seconds, _lines(*fault.split(", ")))
 
 
 GPU_FAULTS = (

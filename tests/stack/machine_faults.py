@@ -125,28 +125,28 @@ def _small_disks(world: World) -> Undo:
 
 MACHINE_FAULTS = (
     Fault(
-        "an exporter reads a prepared /proc: no memory left, and waiting for CPUs, disks and memory",
+        "played: an exporter reads a prepared /proc, of a machine short of memory, whose work waits for CPUs and disks",
         ("HostMemoryLow", "HostMemoryPressure", "HostOutOfMemory", "HostIoPressure", "HostCpuPressure"),
         0,
         1200,
         _played("short-machine", "memory,vmstat,pressure", _short_of_all),
     ),
     Fault(
-        "an exporter reads a prepared control group of 512 MiB and half a CPU, which is too small",
+        "played: an exporter reads a prepared control group, of 512 MiB and half a CPU, both too little",
         ("ContainerMemoryNearlyFull", "ContainerOutOfMemory", "ContainerCpuThrottled"),
         0,
         1200,
         _played("small-container", "cgroup", _small_container),
     ),
     Fault(
-        "two disks of 64 MiB, mounted for one exporter alone (as root): one is full, one fills with 2 KiB a second",
+        "as root: two disks of 64 MiB, mounted for one exporter alone; one is full, one fills with 2 KiB a second",
         ("HostDiskNearlyFull", "HostDiskFilling"),
         0,
         2300,
         _small_disks,
     ),
     Fault(
-        "an exporter's list of file systems never opens, as where a network disk hangs",
+        "played: an exporter's list of file systems never opens, as where a network disk hangs",
         ("ExporterCollectorSlow",),
         0,
         1200,
