@@ -7,7 +7,7 @@ from pathlib import Path
 from llmvitals_stack.settings import PORTS, Settings, ensure, load
 
 ROOT = Path(__file__).parents[2]
-SOURCES = ("prometheus", "alertmanager", "grafana", "remediation", "stack", "examples")
+SOURCES = ("prometheus", "alertmanager", "grafana", "remediation", "stack", "examples", "docs")
 
 
 def free_ports(count: int) -> list[int]:
