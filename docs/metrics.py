@@ -12,6 +12,7 @@ PACKAGES = (
     ("llmvitals", "An application", "On the application's own `/metrics`, port 9464 by default."),
     ("llmvitals_exporter", "The exporter", "Host, processes, containers, GPUs and LLM servers, port 9465 by default."),
     ("llmvitals_remediation", "The remediation service", "About itself, port 9466 by default."),
+    ("llmvitals_stack", "The dashboard viewer", "About itself, where there is no Grafana, port 3000 by default."),
 )
 
 INTRODUCTION = """\
@@ -28,7 +29,7 @@ LLM servers expose: see `prometheus/rules/recording`."""
 
 
 class Family(Protocol):
-    """What the three catalogues have in common."""
+    """What the catalogues have in common."""
 
     name: str
     type: str

@@ -1,26 +1,18 @@
 """
 Serves the built dashboard viewer, the dashboards, and a read-only way to Prometheus, all from one origin.
 
-The way to Prometheus is narrow: the five query endpoints by name, a bound on what is sent and on what comes back, and a
-time limit. Nothing that a page can ask changes anything or reaches another host. A page of another site can ask
-nothing.
+Nothing that a page can ask changes anything or reaches another host. A page of another site can ask nothing.
 """
 
 import argparse
-import asyncio
 import json
-import re
-import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import requests
-import urllib3
 import uvicorn
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.applications import Starlette
-from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import MutableHeaders
 from starlette.middleware import Middleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
@@ -30,7 +22,8 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-_LABEL = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
+from llmvitals_stack.viewer_metrics import Metrics
+from llmvitals_stack.viewer_proxy import Limits, Proxy, error
 
 _HEADERS = {
     # Emotion, which styles every component, writes style elements.
@@ -42,78 +35,6 @@ _HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """Bounds of one question to Prometheus, and of all at one time."""
-
-    request_bytes: int = 64 * 1024
-    response_bytes: int = 32 * 1024 * 1024
-    seconds: float = 30.0
-    # Together with the bytes of an answer: how much memory the answers may take.
-    at_once: int = 8
-
-
-class PrometheusError(RuntimeError):
-    """Prometheus could not be asked; the text is for the person at the page."""
-
-
-@dataclass(frozen=True, slots=True)
-class Prometheus:
-    """What is asked, and within which bounds."""
-
-    url: str
-    limits: Limits
-
-    def ask(self, path: str, query: str, form: bytes | None) -> tuple[int, bytes]:
-        """
-        Status and body of ``/api/v1/`` *path*: a GET with *query*, or a POST when there is a *form*.
-
-        Raises:
-            PrometheusError: It does not answer, answers too late, or answers too much.
-        """
-        deadline = time.monotonic() + self.limits.seconds
-        url = f"{self.url.rstrip('/')}/api/v1/{path}" + (f"?{query}" if query else "")
-        # Uncompressed, what is read is what is counted: a few bytes cannot become gigabytes.
-        headers = {"Accept-Encoding": "identity"}
-        if form is not None:
-            headers["Content-Type"] = "application/x-www-form-urlencoded"
-        try:
-            with requests.Session() as session:
-                # A proxy of the environment is for other hosts.
-                session.trust_env = False
-                with session.request(
-                    "GET" if form is None else "POST",
-                    url,
-                    data=form,
-                    headers=headers,
-                    timeout=(min(5, self.limits.seconds), self.limits.seconds),
-                    allow_redirects=False,
-                    stream=True,
-                ) as response:
-                    return response.status_code, self._read(response, deadline)
-        except (requests.Timeout, urllib3.exceptions.TimeoutError) as e:
-            raise PrometheusError(f"Prometheus did not answer within {self.limits.seconds:g} s.") from e
-        except (requests.RequestException, urllib3.exceptions.HTTPError) as e:
-            raise PrometheusError(f"Prometheus at {self.url} does not answer. Is it running?") from e
-
-    def _read(self, response: requests.Response, deadline: float) -> bytes:
-        parts: list[bytes] = []
-        size = 0
-        if response.headers.get("Content-Encoding", "identity") != "identity":
-            raise PrometheusError("The answer is compressed, which was not asked for.")
-        # As it comes: to wait for a whole part would let an answer that drips outlast the deadline.
-        while part := response.raw.read1(64 * 1024):
-            size += len(part)
-            if size > self.limits.response_bytes:
-                raise PrometheusError(
-                    f"The answer is over {self.limits.response_bytes} bytes: choose a shorter time or fewer series."
-                )
-            if time.monotonic() > deadline:
-                raise PrometheusError(f"The answer took longer than {self.limits.seconds:g} s.")
-            parts.append(part)
-        return b"".join(parts)
 
 
 class Dashboards:
@@ -135,42 +56,10 @@ class Dashboards:
         return found
 
 
-class _Proxy:
-    """The way from the page to Prometheus."""
-
-    def __init__(self, prometheus: Prometheus) -> None:
-        self._prometheus = prometheus
-        self._limits = prometheus.limits
-        self._turns = asyncio.Semaphore(self._limits.at_once)
-
-    async def answer(self, request: Request) -> Response:
-        # Browsers say whose page it is that asks; a tool says nothing.
-        if request.headers.get("Sec-Fetch-Site", "none") not in {"same-origin", "none"}:
-            return _error(403, "Only the viewer's own page may ask.")
-        label = request.path_params.get("label")
-        if label is not None and not _LABEL.fullmatch(label):
-            return _error(400, f"{label!r} is no name of a label.")
-        try:
-            async with asyncio.timeout(self._limits.seconds):
-                form = await _form(request, self._limits.request_bytes)
-        except TimeoutError:
-            return _error(408, f"The question took longer than {self._limits.seconds:g} s.")
-        if form is None or len(request.url.query) > self._limits.request_bytes:
-            return _error(413, f"The question is larger than {self._limits.request_bytes} bytes.")
-        path = request.url.path.removeprefix("/api/v1/")
-        try:
-            async with self._turns:
-                status, body = await run_in_threadpool(
-                    self._prometheus.ask, path, request.url.query, form if request.method == "POST" else None
-                )
-        except PrometheusError as e:
-            return _error(502, str(e))
-        return Response(body, status, media_type="application/json")
-
-
 def create_app(prometheus_url: str, dashboards: Path, dist: Path, limits: Limits | None = None) -> Starlette:
     """The viewer as an ASGI application. *dist* is what ``npm run build`` wrote."""
-    proxy = _Proxy(Prometheus(prometheus_url, limits or Limits())).answer
+    metrics = Metrics()
+    proxy = Proxy(prometheus_url, limits or Limits(), metrics)
     folder = Dashboards(dashboards)
 
     def listing(_: Request) -> Response:
@@ -181,7 +70,7 @@ def create_app(prometheus_url: str, dashboards: Path, dist: Path, limits: Limits
         uid = request.path_params["uid"]
         found = folder.all().get(uid)
         if found is None:
-            return _error(404, f"There is no dashboard with the uid {uid!r}.")
+            return error(404, f"There is no dashboard with the uid {uid!r}.")
         return JSONResponse(found)
 
     def page(_: Request) -> Response:
@@ -190,16 +79,16 @@ def create_app(prometheus_url: str, dashboards: Path, dist: Path, limits: Limits
     def healthz(_: Request) -> Response:
         return JSONResponse({"status": "ok"})
 
-    asked = ["GET", "POST"]
+    def told(_: Request) -> Response:
+        return Response(generate_latest(metrics.registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
+
     routes = [
-        Route("/api/v1/query", proxy, methods=asked),
-        Route("/api/v1/query_range", proxy, methods=asked),
-        Route("/api/v1/series", proxy, methods=asked),
-        Route("/api/v1/labels", proxy, methods=asked),
-        Route("/api/v1/label/{label}/values", proxy, methods=["GET"]),
+        *proxy.routes(),
         Route("/api/dashboards", listing),
         Route("/api/dashboards/{uid}", dashboard),
         Route("/healthz", healthz),
+        # Where Grafana has its own.
+        Route("/metrics", told),
         Route("/", page),
         Route("/d/{uid}", page),
         # Grafana's links carry the title behind the uid.
@@ -227,21 +116,6 @@ class _SecurityHeaders:
             await send(message)
 
         await self._app(scope, receive, with_headers)
-
-
-async def _form(request: Request, most: int) -> bytes | None:
-    """The body, or None as soon as it is longer than *most*."""
-    body = b""
-    async for part in request.stream():
-        body += part
-        if len(body) > most:
-            return None
-    return body
-
-
-def _error(status: int, text: str) -> Response:
-    """An error in the shape of Prometheus' own, so that the page has one way to read it."""
-    return JSONResponse({"status": "error", "errorType": "viewer", "error": text}, status)
 
 
 def main() -> None:

@@ -11,6 +11,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from llmvitals_stack.viewer import Limits, create_app
+from llmvitals_stack.viewer_metrics import RESULTS
 
 LIMITS = Limits(request_bytes=200, response_bytes=1000, seconds=0.5, at_once=3)
 
@@ -46,7 +47,9 @@ class Answer(BaseHTTPRequestHandler):
         self._answer("")
 
     def do_POST(self):
-        self._answer(self.rfile.read(int(self.headers["Content-Length"])).decode())
+        # Whom an answer took too long is gone.
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            self._answer(self.rfile.read(int(self.headers["Content-Length"])).decode())
 
     def _answer(self, body):
         self.server.asked.append((self.command, self.path, dict(self.headers)))
@@ -257,6 +260,39 @@ def test_no_prometheus_says_so(tmp_path):
     assert "http://127.0.0.1:1 does not answer" in response.json()["error"]
 
 
+def count(client, name, **labels):
+    """A counter's value on /metrics."""
+    text = ",".join(f'{key}="{value}"' for key, value in labels.items())
+    line = next(line for line in client.get("/metrics").text.splitlines() if line.startswith(f"{name}{{{text}}} "))
+    return float(line.rpartition(" ")[2])
+
+
+@pytest.mark.parametrize(
+    ("query", "result"),
+    [("up", "answered"), ("redirect", "error"), ("bomb", "error"), ("slow", "timeout"), ("large", "too_large")],
+)
+def test_each_question_is_counted_by_what_became_of_it(client, query, result):
+    """Once, under one result, with its duration."""
+    client.post("/api/v1/query", data={"query": query}, follow_redirects=False)
+
+    counted = {name: count(client, "llmvitals_viewer_queries_total", result=name) for name in RESULTS}
+    assert {name: float(name == result) for name in RESULTS} == counted
+    assert "llmvitals_viewer_query_duration_seconds_count 1.0" in client.get("/metrics").text
+
+
+def test_each_refusal_is_counted_by_its_reason(client):
+    """What never reaches Prometheus is told apart from what it was asked."""
+    client.post("/api/v1/query", data={"query": "x" * 300})
+    client.get("/api/v1/admin/tsdb/snapshot")
+    client.get("/api/v1/label/a%20b/values")
+    client.get("/api/v1/query", headers={"Sec-Fetch-Site": "cross-site"})
+
+    assert [1, 2, 1, 0] == [
+        count(client, "llmvitals_viewer_refused_total", reason=reason) for reason in ("size", "path", "site", "time")
+    ]
+    assert 0 == sum(count(client, "llmvitals_viewer_queries_total", result=result) for result in RESULTS)
+
+
 def test_another_host_gets_nothing(client):
     """A page that rebinds its name to 127.0.0.1 is refused by the Host header."""
     assert 400 == client.get("/api/v1/query?query=up", headers={"Host": "evil.example"}).status_code
@@ -281,7 +317,7 @@ def test_the_page_answers_grafanas_addresses(client, path):
     assert "default-src 'none'" in response.headers["Content-Security-Policy"]
 
 
-def test_requests_does_not_use_the_environments_proxy(client, monkeypatch):
+def test_the_environments_proxy_is_not_used(client, monkeypatch):
     """A proxy for the outside must not see what is asked on loopback."""
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:1")
     monkeypatch.delenv("NO_PROXY", raising=False)

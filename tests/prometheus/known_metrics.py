@@ -1,4 +1,4 @@
-"""What may be named in a rule: the three catalogues, the pinned list of others' metrics, and what rules record."""
+"""What may be named in a rule: the catalogues, the pinned list of others' metrics, and what rules record."""
 
 import importlib
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from pathlib import Path
 import yaml
 
 PROMETHEUS = Path(__file__).parents[2] / "prometheus"
-CATALOGUES = ("llmvitals", "llmvitals_exporter", "llmvitals_remediation")
+CATALOGUES = ("llmvitals", "llmvitals_exporter", "llmvitals_remediation", "llmvitals_stack")
 TARGET_LABELS = frozenset({"job", "instance"})
 
 
