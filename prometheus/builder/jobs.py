@@ -98,10 +98,11 @@ def _hosts() -> list[Rule]:
         "node_disk_written_bytes": "",
         "node_network_receive_bytes": 'device!="lo"',
         "node_network_transmit_bytes": 'device!="lo"',
-        **{f"node_pressure_{what}_waiting_seconds": "" for what in ("cpu", "memory", "io")},
     }
+    # A share of the time, and scrapes are not quite even.
+    waiting = [f"node_pressure_{what}_waiting_seconds" for what in ("cpu", "memory", "io")]
     return [
-        record("job:node_cpu_busy:max_rate1m", largest(f"1 - avg by (job, instance) ({idle})", ["job"])),
+        record("job:node_cpu_busy:max_rate1m", largest(f"clamp_min(1 - avg by (job, instance) ({idle}), 0)", ["job"])),
         record("job:node_memory_used:max_ratio", largest(f"1 - {available}", ["job"])),
         *(
             record(
@@ -109,6 +110,10 @@ def _hosts() -> list[Rule]:
                 largest(total(rate(f"{name}_total", matchers), INSTANCE), ["job"]),
             )
             for name, matchers in moved.items()
+        ),
+        *(
+            record(f"job:{name}:max_rate1m", f"clamp_max({largest(rate(f'{name}_total'), ['job'])}, 1)")
+            for name in waiting
         ),
         record(
             "job:node_filesystem_used:max_ratio",

@@ -29,7 +29,7 @@ Per instance, by job, instance, provider, model, operation and src:
   llm:cost_usd:rate1m               (kind, where the source tells it) US dollars per second
 Per job, for long ranges and many instances; the same labels without instance:
   llm:job_requests:rate1m, llm:job_errors:rate1m, llm:job_errors_by_type:rate1m, llm:job_tokens:rate1m,
-  llm:job_cost_usd:rate1m,
+  llm:job_token_details:rate1m, llm:job_cost_usd:rate1m,
   llm:job_duration_seconds_bucket:rate1m, llm:job_ttft_seconds_bucket:rate1m, llm:job_tpot_seconds_bucket:rate1m
   llm:duration_seconds:p50, :p95, :p99; llm:ttft_seconds:…; llm:tpot_seconds:…     by job and src alone
 
@@ -297,6 +297,7 @@ def _jobs() -> RuleFile:
         record("llm:job_errors:rate1m", total("llm:errors:rate1m", per_job)),
         record("llm:job_errors_by_type:rate1m", total("llm:errors_by_type:rate1m", [*per_job, "error_type"])),
         record("llm:job_tokens:rate1m", total("llm:tokens:rate1m", [*per_job, "direction"])),
+        record("llm:job_token_details:rate1m", total("llm:token_details:rate1m", [*per_job, "kind"])),
         record("llm:job_cost_usd:rate1m", total("llm:cost_usd:rate1m", per_job)),
     ]
     for what in MEASURED:

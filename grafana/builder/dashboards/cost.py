@@ -4,12 +4,12 @@ from typing import Any
 
 from grafana.builder.dashboards.shared import (
     CLIENT,
-    COST,
-    DETAILS,
+    JOB_COST,
+    JOB_DETAILS,
+    JOB_REQUESTS,
+    JOB_TOKENS,
     MODEL,
     OWN_MODEL,
-    REQUESTS,
-    TOKENS,
     annotations,
     model_variables,
 )
@@ -47,15 +47,15 @@ def build() -> dict[str, Any]:
 
 
 def _per_hour(*by: str) -> str:
-    return f"3600 * {total(select(COST, MODEL, CLIENT), *by)}"
+    return f"3600 * {total(select(JOB_COST, MODEL, CLIENT), *by)}"
 
 
 def _first_line() -> list[Panel]:
-    dollars, calls = total(select(COST, MODEL, CLIENT)), total(select(REQUESTS, MODEL, CLIENT))
-    tokens = total(select(TOKENS, MODEL, CLIENT))
-    read = total(select(TOKENS, MODEL, CLIENT, 'direction="input"'))
-    cached = total(select(DETAILS, MODEL, CLIENT, 'kind="cache_read"'))
-    worst_job = aggregate("max", f"3600 * {total(select(COST, MODEL, CLIENT), 'job')}")
+    dollars, calls = total(select(JOB_COST, MODEL, CLIENT)), total(select(JOB_REQUESTS, MODEL, CLIENT))
+    tokens = total(select(JOB_TOKENS, MODEL, CLIENT))
+    read = total(select(JOB_TOKENS, MODEL, CLIENT, 'direction="input"'))
+    cached = total(select(JOB_DETAILS, MODEL, CLIENT, 'kind="cache_read"'))
+    worst_job = aggregate("max", f"3600 * {total(select(JOB_COST, MODEL, CLIENT), 'job')}")
     return [
         stat(
             2,
@@ -81,7 +81,7 @@ def _first_line() -> list[Panel]:
             4,
             "A month of this",
             "US dollars in 30 days if they all were like the chosen range.",
-            Query(f"2592000 * {total(f'avg_over_time({select(COST, MODEL, CLIENT)}[$__range])')}"),
+            Query(f"2592000 * {total(f'avg_over_time({select(JOB_COST, MODEL, CLIENT)}[$__range])')}"),
             unit="currencyUSD",
             sparkline=False,
             no_value=NO_PRICES,
@@ -136,9 +136,9 @@ def _first_line() -> list[Panel]:
 
 def _cost() -> list[Panel]:
     by = ("job", "provider", "model")
-    calls = total(select(REQUESTS, MODEL, CLIENT), *by)
-    tokens = total(select(TOKENS, MODEL, CLIENT), *by)
-    dollars = total(select(COST, MODEL, CLIENT), *by)
+    calls = total(select(JOB_REQUESTS, MODEL, CLIENT), *by)
+    tokens = total(select(JOB_TOKENS, MODEL, CLIENT), *by)
+    dollars = total(select(JOB_COST, MODEL, CLIENT), *by)
     return [
         timeseries(
             101,
@@ -196,7 +196,7 @@ def _cost() -> list[Panel]:
 
 
 def _tokens() -> list[Panel]:
-    tokens, calls = select(TOKENS, MODEL, CLIENT), total(select(REQUESTS, MODEL, CLIENT), "model")
+    tokens, calls = select(JOB_TOKENS, MODEL, CLIENT), total(select(JOB_REQUESTS, MODEL, CLIENT), "model")
     return [
         timeseries(
             201,
@@ -230,7 +230,7 @@ def _tokens() -> list[Panel]:
             204,
             "Parts with a price of their own",
             "Tokens per second read from or put into the provider's cache, or spent on reasoning; part of the others.",
-            [Query(total(select(DETAILS, MODEL, CLIENT), "kind"), "{{kind}}")],
+            [Query(total(select(JOB_DETAILS, MODEL, CLIENT), "kind"), "{{kind}}")],
             unit=PER_SECOND,
             width=12,
             overrides=color_by_name(DETAIL_COLORS),
@@ -243,8 +243,8 @@ def _tokens() -> list[Panel]:
             [
                 Query(
                     ratio(
-                        total(select(TOKENS, MODEL, CLIENT, 'direction="output"'), "model"),
-                        total(select(TOKENS, MODEL, CLIENT, 'direction="input"'), "model"),
+                        total(select(JOB_TOKENS, MODEL, CLIENT, 'direction="output"'), "model"),
+                        total(select(JOB_TOKENS, MODEL, CLIENT, 'direction="input"'), "model"),
                     ),
                     "{{model}}",
                 )

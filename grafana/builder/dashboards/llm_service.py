@@ -4,17 +4,17 @@ from typing import Any
 
 from grafana.builder.dashboards.shared import (
     CLIENT,
-    COST,
-    DURATION,
-    ERRORS,
-    ERRORS_BY_TYPE,
-    FIRST_CHUNK,
     JOB,
+    JOB_COST,
+    JOB_DURATION,
+    JOB_ERRORS,
+    JOB_ERRORS_BY_TYPE,
+    JOB_FIRST_CHUNK,
+    JOB_PER_CHUNK,
+    JOB_REQUESTS,
+    JOB_TOKENS,
     MODEL,
     OWN_MODEL,
-    PER_CHUNK,
-    REQUESTS,
-    TOKENS,
     annotations,
     model_variables,
     own_spread,
@@ -63,8 +63,8 @@ def build() -> dict[str, Any]:
 
 
 def _first_line() -> list[Panel]:
-    calls = total(select(REQUESTS, MODEL, CLIENT))
-    failed = total(select(ERRORS, MODEL, CLIENT))
+    calls = total(select(JOB_REQUESTS, MODEL, CLIENT))
+    failed = total(select(JOB_ERRORS, MODEL, CLIENT))
 
     def p95(ident: int, title: str, about: str, buckets: str, no_value: str) -> Panel:
         slowest = worst(recorded_quantile(0.95, buckets, MODEL, CLIENT))
@@ -82,14 +82,14 @@ def _first_line() -> list[Panel]:
             decimals=1,
             no_value="No traffic",
         ),
-        p95(4, "Duration p95", "95 of 100 calls are faster.", DURATION, "No traffic"),
-        p95(5, "First chunk p95", "Wait for the first piece of a streamed answer.", FIRST_CHUNK, "No streams"),
-        p95(6, "Chunk p95", "From one piece of a streamed answer to the next.", PER_CHUNK, "No streams"),
+        p95(4, "Duration p95", "95 of 100 calls are faster.", JOB_DURATION, "No traffic"),
+        p95(5, "First chunk p95", "Wait for the first piece of a streamed answer.", JOB_FIRST_CHUNK, "No streams"),
+        p95(6, "Chunk p95", "From one piece of a streamed answer to the next.", JOB_PER_CHUNK, "No streams"),
         stat(
             7,
             "Output tokens",
             "Tokens that the models wrote, per second.",
-            Query(total(select(TOKENS, MODEL, CLIENT, 'direction="output"'))),
+            Query(total(select(JOB_TOKENS, MODEL, CLIENT, 'direction="output"'))),
             unit="suffix:tok/s",
             decimals=0,
             no_value="No traffic",
@@ -106,7 +106,7 @@ def _first_line() -> list[Panel]:
             9,
             "Cost",
             "US dollars per hour at the present rate, by the application's own price table.",
-            Query(f"3600 * {total(select(COST, MODEL, CLIENT))}"),
+            Query(f"3600 * {total(select(JOB_COST, MODEL, CLIENT))}"),
             unit="suffix: $/h",
             decimals=2,
             no_value="No prices",
@@ -115,7 +115,7 @@ def _first_line() -> list[Panel]:
 
 
 def _rate() -> list[Panel]:
-    calls = select(REQUESTS, MODEL, CLIENT)
+    calls = select(JOB_REQUESTS, MODEL, CLIENT)
     return [
         timeseries(
             101,
@@ -153,7 +153,7 @@ def _rate() -> list[Panel]:
 
 def _errors() -> list[Panel]:
     by = ("job", "provider")
-    failed, calls = total(select(ERRORS, MODEL, CLIENT), *by), total(select(REQUESTS, MODEL, CLIENT), *by)
+    failed, calls = total(select(JOB_ERRORS, MODEL, CLIENT), *by), total(select(JOB_REQUESTS, MODEL, CLIENT), *by)
     finished = total(rate(f"{CALLS}_count", OWN_MODEL), "gen_ai_provider_name")
 
     def share(error: str) -> str:
@@ -167,7 +167,7 @@ def _errors() -> list[Panel]:
             f"Calls per second that ended in an error. {alerted('LLMAuthenticationFailing', 'LLMRequestsInvalid')}",
             [
                 Query(
-                    total(select(ERRORS_BY_TYPE, MODEL, CLIENT), "provider", "error_type"),
+                    total(select(JOB_ERRORS_BY_TYPE, MODEL, CLIENT), "provider", "error_type"),
                     "{{provider}} {{error_type}}",
                 )
             ],
@@ -209,24 +209,24 @@ def _duration() -> list[Panel]:
             (301, 302),
             "Call duration",
             "From the request to the last byte of the answer.",
-            lines=recorded_quantiles(DURATION, MODEL, CLIENT),
-            buckets=select(DURATION, MODEL, CLIENT),
+            lines=recorded_quantiles(JOB_DURATION, MODEL, CLIENT),
+            buckets=select(JOB_DURATION, MODEL, CLIENT),
             no_value="No traffic",
         ),
         *spread(
             (303, 304),
             "Time to first chunk",
             "How long a person waits before a streamed answer begins.",
-            lines=recorded_quantiles(FIRST_CHUNK, MODEL, CLIENT),
-            buckets=select(FIRST_CHUNK, MODEL, CLIENT),
+            lines=recorded_quantiles(JOB_FIRST_CHUNK, MODEL, CLIENT),
+            buckets=select(JOB_FIRST_CHUNK, MODEL, CLIENT),
             no_value="No streams",
         ),
         *spread(
             (305, 306),
             "Time between chunks",
             "From one piece of a streamed answer to the next: above a few tenths, reading stutters.",
-            lines=recorded_quantiles(PER_CHUNK, MODEL, CLIENT),
-            buckets=select(PER_CHUNK, MODEL, CLIENT),
+            lines=recorded_quantiles(JOB_PER_CHUNK, MODEL, CLIENT),
+            buckets=select(JOB_PER_CHUNK, MODEL, CLIENT),
             cells="ops",
             no_value="No streams",
         ),

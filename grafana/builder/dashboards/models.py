@@ -4,14 +4,14 @@ from typing import Any
 
 from grafana.builder.dashboards.shared import (
     CLIENT,
-    COST,
-    DURATION,
-    ERRORS,
-    FIRST_CHUNK,
+    JOB_COST,
+    JOB_DURATION,
+    JOB_ERRORS,
+    JOB_FIRST_CHUNK,
+    JOB_REQUESTS,
+    JOB_TOKENS,
     MODEL,
     OWN_MODEL,
-    REQUESTS,
-    TOKENS,
     annotations,
     model_variables,
 )
@@ -45,23 +45,23 @@ def build() -> dict[str, Any]:
 
 
 def _calls(*by: str) -> str:
-    return total(select(REQUESTS, MODEL, CLIENT), *by)
+    return total(select(JOB_REQUESTS, MODEL, CLIENT), *by)
 
 
 def _tokens(*by: str) -> str:
-    return total(select(TOKENS, MODEL, CLIENT), *by)
+    return total(select(JOB_TOKENS, MODEL, CLIENT), *by)
 
 
 def _written(*by: str) -> str:
-    return total(select(TOKENS, MODEL, CLIENT, 'direction="output"'), *by)
+    return total(select(JOB_TOKENS, MODEL, CLIENT, 'direction="output"'), *by)
 
 
 def _cost(*by: str) -> str:
-    return total(select(COST, MODEL, CLIENT), *by)
+    return total(select(JOB_COST, MODEL, CLIENT), *by)
 
 
 def _errors() -> str:
-    return share_or_zero(total(select(ERRORS, MODEL, CLIENT), *BY), _calls(*BY))
+    return share_or_zero(total(select(JOB_ERRORS, MODEL, CLIENT), *BY), _calls(*BY))
 
 
 def _p95(buckets: str) -> str:
@@ -77,9 +77,9 @@ def _first_line() -> list[Panel]:
     per_million = f"1e6 * {ratio(_cost(*BY), _tokens(*BY))}"
     return [
         best(2, "Models", "That answer calls now.", f"count({_calls(*BY)} > 0)", unit="none"),
-        best(3, "Quickest p95", "Of a whole call.", aggregate("min", _p95(DURATION)), unit="s"),
-        best(4, "Slowest p95", "Of a whole call.", aggregate("max", _p95(DURATION)), unit="s"),
-        best(5, "First chunk p95", "Of the quickest model.", aggregate("min", _p95(FIRST_CHUNK)), unit="s"),
+        best(3, "Quickest p95", "Of a whole call.", aggregate("min", _p95(JOB_DURATION)), unit="s"),
+        best(4, "Slowest p95", "Of a whole call.", aggregate("max", _p95(JOB_DURATION)), unit="s"),
+        best(5, "First chunk p95", "Of the quickest model.", aggregate("min", _p95(JOB_FIRST_CHUNK)), unit="s"),
         stat(
             6,
             "Worst errors",
@@ -119,8 +119,8 @@ def _side_by_side() -> list[Panel]:
             [
                 Query(_calls(*BY)),
                 Query(_errors()),
-                Query(_p95(DURATION)),
-                Query(_p95(FIRST_CHUNK)),
+                Query(_p95(JOB_DURATION)),
+                Query(_p95(JOB_FIRST_CHUNK)),
                 Query(_written(*BY)),
                 Query(f"1000 * {ratio(_cost(*BY), _calls(*BY))}"),
                 Query(f"1e6 * {ratio(_cost(*BY), _tokens(*BY))}"),
@@ -156,7 +156,7 @@ def _speed() -> list[Panel]:
             201,
             "Call duration p95",
             "To the last byte of the answer.",
-            [Query(_p95(DURATION), NAME)],
+            [Query(_p95(JOB_DURATION), NAME)],
             unit="s",
             no_value=NO_TRAFFIC,
         ),
@@ -164,7 +164,7 @@ def _speed() -> list[Panel]:
             202,
             "Time to first chunk p95",
             "Before a streamed answer begins.",
-            [Query(_p95(FIRST_CHUNK), NAME)],
+            [Query(_p95(JOB_FIRST_CHUNK), NAME)],
             unit="s",
             no_value="No streams",
         ),

@@ -14,6 +14,10 @@ from grafana.builder.dashboards.shared import (
     CLIENT,
     FIRING,
     JOB,
+    JOB_ERRORS,
+    JOB_ERRORS_BY_TYPE,
+    JOB_REQUESTS,
+    JOB_TOKENS,
     QUANTILES,
     TROUBLE,
     annotations,
@@ -24,10 +28,6 @@ from grafana.builder.panels import MULTIPLE, Panel, Query, stat, timeseries
 from grafana.builder.promql import aggregate, ratio, select, total
 from grafana.builder.thresholds import ANY_IS_BAD, ERROR_RATIO, MEMORY_RATIO, USER_PROFILES
 
-REQUESTS = "llm:job_requests:rate1m"
-ERRORS = "llm:job_errors:rate1m"
-ERRORS_BY_TYPE = "llm:job_errors_by_type:rate1m"
-TOKENS = "llm:job_tokens:rate1m"
 DURATION = "llm:duration_seconds"
 FIRST_CHUNK = "llm:ttft_seconds"
 
@@ -51,8 +51,8 @@ def build() -> dict[str, Any]:
 
 
 def _first_line() -> list[Panel]:
-    calls = total(select(REQUESTS, JOB, CLIENT))
-    failed = total(select(ERRORS, JOB, CLIENT))
+    calls = total(select(JOB_REQUESTS, JOB, CLIENT))
+    failed = total(select(JOB_ERRORS, JOB, CLIENT))
     firing = aggregate("count", select("ALERTS", FIRING, TROUBLE))
     return [
         stat(2, "Requests", "LLM calls per second, all services.", Query(calls), unit="reqps", decimals=2),
@@ -86,7 +86,7 @@ def _first_line() -> list[Panel]:
             6,
             "Tokens",
             "Tokens read and written per second.",
-            Query(total(select(TOKENS, JOB, CLIENT))),
+            Query(total(select(JOB_TOKENS, JOB, CLIENT))),
             unit="suffix:tok/s",
             decimals=0,
             no_value="No traffic",
@@ -123,9 +123,9 @@ def _first_line() -> list[Panel]:
 
 
 def _traffic() -> list[Panel]:
-    calls = select(REQUESTS, JOB, CLIENT)
-    failed = select(ERRORS, JOB, CLIENT)
-    by_type = select(ERRORS_BY_TYPE, JOB, CLIENT)
+    calls = select(JOB_REQUESTS, JOB, CLIENT)
+    failed = select(JOB_ERRORS, JOB, CLIENT)
+    by_type = select(JOB_ERRORS_BY_TYPE, JOB, CLIENT)
     by = ("job", "provider")
     return [
         timeseries(
@@ -204,7 +204,7 @@ def _latency() -> list[Panel]:
             "Tokens per second, by model and by input or output.",
             [
                 Query(
-                    total(select(TOKENS, JOB, CLIENT), "model", "direction"),
+                    total(select(JOB_TOKENS, JOB, CLIENT), "model", "direction"),
                     "{{model}} {{direction}}",
                 )
             ],

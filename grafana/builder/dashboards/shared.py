@@ -12,13 +12,22 @@ from grafana.builder.promql import aggregate, newer, quantile, rate, recorded_qu
 # Recorded over the last minute, from our own names and from those of other instrumentations.
 REQUESTS = "llm:requests:rate1m"
 ERRORS = "llm:errors:rate1m"
-ERRORS_BY_TYPE = "llm:errors_by_type:rate1m"
 TOKENS = "llm:tokens:rate1m"
 DETAILS = "llm:token_details:rate1m"
-COST = "llm:cost_usd:rate1m"
 DURATION = "llm:duration_seconds_bucket:rate1m"
 FIRST_CHUNK = "llm:ttft_seconds_bucket:rate1m"
 PER_CHUNK = "llm:tpot_seconds_bucket:rate1m"
+
+# The same of each service, all its instances together: a day of a thousand of them can be read.
+JOB_REQUESTS = "llm:job_requests:rate1m"
+JOB_ERRORS = "llm:job_errors:rate1m"
+JOB_ERRORS_BY_TYPE = "llm:job_errors_by_type:rate1m"
+JOB_TOKENS = "llm:job_tokens:rate1m"
+JOB_DETAILS = "llm:job_token_details:rate1m"
+JOB_COST = "llm:job_cost_usd:rate1m"
+JOB_DURATION = "llm:job_duration_seconds_bucket:rate1m"
+JOB_FIRST_CHUNK = "llm:job_ttft_seconds_bucket:rate1m"
+JOB_PER_CHUNK = "llm:job_tpot_seconds_bucket:rate1m"
 
 # What an LLM server says of itself counts the same calls again.
 CLIENT = 'src="client"'
@@ -46,9 +55,9 @@ def service_variables(series: str = "up") -> list[dict[str, Any]]:
 def model_variables() -> list[dict[str, Any]]:
     """Which service, which provider of models, and which model."""
     return [
-        label_variable("job", "Service", f"{REQUESTS}{{{CLIENT}}}", "job"),
-        label_variable("provider", "Provider", f'{REQUESTS}{{{CLIENT}, job=~"$job"}}', "provider"),
-        label_variable("model", "Model", f'{REQUESTS}{{{CLIENT}, job=~"$job", provider=~"$provider"}}', "model"),
+        label_variable("job", "Service", f"{JOB_REQUESTS}{{{CLIENT}}}", "job"),
+        label_variable("provider", "Provider", f'{JOB_REQUESTS}{{{CLIENT}, job=~"$job"}}', "provider"),
+        label_variable("model", "Model", f'{JOB_REQUESTS}{{{CLIENT}, job=~"$job", provider=~"$provider"}}', "model"),
     ]
 
 
