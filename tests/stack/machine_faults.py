@@ -128,14 +128,14 @@ MACHINE_FAULTS = (
         "played: an exporter reads a prepared /proc, of a machine short of memory, whose work waits for CPUs and disks",
         ("HostMemoryLow", "HostMemoryPressure", "HostOutOfMemory", "HostIoPressure", "HostCpuPressure"),
         0,
-        1200,
+        1800,
         _played("short-machine", "memory,vmstat,pressure", _short_of_all),
     ),
     Fault(
         "played: an exporter reads a prepared control group, of 512 MiB and half a CPU, both too little",
         ("ContainerMemoryNearlyFull", "ContainerOutOfMemory", "ContainerCpuThrottled"),
         0,
-        1200,
+        1800,
         _played("small-container", "cgroup", _small_container),
     ),
     Fault(
@@ -149,7 +149,7 @@ MACHINE_FAULTS = (
         "played: an exporter's list of file systems never opens, as where a network disk hangs",
         ("ExporterCollectorSlow",),
         0,
-        1200,
+        1800,
         _stuck,
     ),
 )

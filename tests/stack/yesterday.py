@@ -93,7 +93,7 @@ YESTERDAY_FAULTS = (
         "a service that asked yesterday (back-filled) is up, and asks nothing",
         ("LLMNoTraffic",),
         0,
-        1500,
+        1800,
         lambda world: world.target(QUIET, lambda: "started 1\n"),
     ),
     Fault(
