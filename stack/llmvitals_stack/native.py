@@ -35,7 +35,7 @@ def up(settings: Settings, terminal: Terminal) -> None:
     wanted = programs(settings, tools)
 
     render.secret_files(settings)
-    render.prometheus_folder(settings)
+    render.prometheus_folder(settings, dashboards=bool(tools.grafana or tools.viewer))
     render.grafana_folder(settings)
     render.alertmanager_file(
         settings,

@@ -49,13 +49,17 @@ def alertmanager_file(
     return folder / "alertmanager.yml"
 
 
-def prometheus_folder(settings: Settings) -> None:
-    """Prometheus's configuration and rules as committed, with this machine's targets beside them."""
+def prometheus_folder(settings: Settings, *, dashboards: bool = True) -> None:
+    """Prometheus's configuration and rules as committed, with this machine's targets beside them.
+
+    Args:
+        dashboards: Whether Grafana or the viewer runs here.
+    """
     source = settings.root / "prometheus"
     files = {Path("prometheus.yml"): (source / "prometheus.yml").read_text(encoding="utf-8")}
     for path in (source / "rules").rglob("*.yml"):
         files[path.relative_to(source)] = path.read_text(encoding="utf-8")
-    for job, targets in _targets(settings).items():
+    for job, targets in _targets(settings, dashboards=dashboards).items():
         files[Path("targets", job, "native.yml")] = yaml.safe_dump(targets, sort_keys=False)
     files[Path("targets", "env", "llm-servers.yml")] = _llm_servers(settings)
     _mirror(settings.run / "prometheus", files)
@@ -86,7 +90,7 @@ def _mirror(folder: Path, files: Mapping[Path, str]) -> None:
         path.unlink()
 
 
-def _targets(settings: Settings) -> dict[str, list[dict[str, object]]]:
+def _targets(settings: Settings, *, dashboards: bool) -> dict[str, list[dict[str, object]]]:
     def group(port: str, **labels: str) -> dict[str, object]:
         return {"targets": [f"127.0.0.1:{settings.port(port)}"], **({"labels": labels} if labels else {})}
 
@@ -96,6 +100,7 @@ def _targets(settings: Settings) -> dict[str, list[dict[str, object]]]:
         "remediation": [group("REMEDIATION")],
         "prometheus": [group("PROMETHEUS")],
         "alertmanager": [group("ALERTMANAGER")],
+        "dashboards": [group("GRAFANA", job="dashboards")] if dashboards else [],
         # None of its own; without the folder, Prometheus would complain of it for ever. Yours are in targets/env.
         "llm-servers": [],
     }

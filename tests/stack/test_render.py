@@ -40,6 +40,16 @@ def test_every_scrape_job_finds_a_folder_with_targets(settings):
     assert [] == [pattern for pattern in patterns if not list(folder.glob(pattern))]
 
 
+@pytest.mark.parametrize("there", [True, False])
+def test_what_draws_the_dashboards_is_watched_where_it_runs(settings, there):
+    """Grafana or the viewer, at the port of both; without either there is nobody to be missed."""
+    render.prometheus_folder(settings, dashboards=there)
+
+    targets = yaml.safe_load((settings.run / "prometheus" / "targets" / "dashboards" / "native.yml").read_text())
+    group = {"targets": [f"127.0.0.1:{settings.port('GRAFANA')}"], "labels": {"job": "dashboards"}}
+    assert [group] * there == targets
+
+
 def named(settings, **values):
     """The settings with these LLM servers."""
     keys = {f"LLMVITALS_{name}": value for name, value in values.items()}
