@@ -184,9 +184,9 @@ class World:
         change(lines, ())
         return lambda: change((), lines)
 
-    def scraped(self, job: str, port: int) -> Undo:
-        """A further target of the scrape job `apps`."""
-        path = self.settings.run / "prometheus" / "targets" / "apps" / f"{job}.yml"
+    def scraped(self, job: str, port: int, *, like: str = "apps") -> Undo:
+        """A further target of a scrape job."""
+        path = self.settings.run / "prometheus" / "targets" / like / f"{job}.yml"
         group = [{"targets": [f"127.0.0.1:{port}"], "labels": {"job": job}}]
         path.write_text(yaml.safe_dump(group), encoding="utf-8")
         return path.unlink

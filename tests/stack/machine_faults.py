@@ -93,7 +93,7 @@ def _exporter(world: World, job: str, *arguments: str, within: Sequence[str] = (
     if before:
         command = [*within, "sh", "-ec", f"{before}\nexec {shlex.join(command)}"]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    away = world.scraped(job, port)
+    away = world.scraped(job, port, like="exporter")
 
     def undo() -> None:
         away()
