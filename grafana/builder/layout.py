@@ -14,11 +14,12 @@ TAG = "llmvitals"
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """Panels under a title; an empty title puts them at the top, without a bar."""
+    """Panels under a title; an empty title puts them at the top, without a bar. What few have is *folded*."""
 
     ident: int
     title: str
     panels: Sequence[Panel]
+    folded: bool = False
 
 
 def place(rows: Sequence[Row]) -> list[Panel]:
@@ -29,15 +30,27 @@ def place(rows: Sequence[Row]) -> list[Panel]:
         if row.title:
             placed.append(_bar(row, y))
             y += 1
-        x = line = 0
-        for panel in row.panels:
-            width, height = panel["gridPos"]["w"], panel["gridPos"]["h"]
-            if x + width > COLUMNS:
-                x, y, line = 0, y + line, 0
-            placed.append(panel | {"gridPos": {"h": height, "w": width, "x": x, "y": y}})
-            x, line = x + width, max(line, height)
-        y += line
+        panels, end = _lines(row.panels, y)
+        if row.folded:
+            # What a folded row holds takes no room: the next row follows it at once.
+            placed[-1]["panels"] = panels
+        else:
+            placed += panels
+            y = end
     return placed
+
+
+def _lines(panels: Sequence[Panel], y: int) -> tuple[list[Panel], int]:
+    """*panels*, placed from *y* on, and where they end."""
+    placed: list[Panel] = []
+    x = line = 0
+    for panel in panels:
+        width, height = panel["gridPos"]["w"], panel["gridPos"]["h"]
+        if x + width > COLUMNS:
+            x, y, line = 0, y + line, 0
+        placed.append(panel | {"gridPos": {"h": height, "w": width, "x": x, "y": y}})
+        x, line = x + width, max(line, height)
+    return placed, y + line
 
 
 def dashboard(
@@ -120,7 +133,7 @@ def _bar(row: Row, y: int) -> Panel:
         "id": row.ident,
         "type": "row",
         "title": row.title,
-        "collapsed": False,
+        "collapsed": row.folded,
         "gridPos": {"h": 1, "w": COLUMNS, "x": 0, "y": y},
         "panels": [],
     }

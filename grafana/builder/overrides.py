@@ -3,8 +3,15 @@
 from collections.abc import Mapping
 from typing import Any
 
-# One hue for the three quantiles, darker as it gets rarer; the same on every panel.
-QUANTILE_COLORS = {"p50": "light-blue", "p95": "blue", "p99": "dark-purple"}
+# Darker as it gets rarer, and apart in both themes; the same on every panel.
+QUANTILE_COLORS = {"p50": "super-light-blue", "p95": "blue", "p99": "dark-purple"}
+# What is scraped everywhere; an application's own line has what the palette gives.
+STACK_COLORS = {
+    "prometheus": "orange",
+    "alertmanager": "purple",
+    "exporter": "super-light-blue",
+    "remediation": "dark-blue",
+}
 
 
 def value_map(texts: Mapping[int | str, tuple[str, str]]) -> list[Mapping[str, Any]]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from grafana.builder.promql import metric_names
-from grafana.builder.thresholds import Limit, steps
+from grafana.builder.thresholds import Limit, line_steps, steps
 
 Panel = dict[str, Any]
 
@@ -40,6 +40,7 @@ class Column:
     limit: Limit | None = None
     mappings: Sequence[Mapping[str, Any]] = ()
     width: int | None = None
+    no_value: str = ""
 
 
 def alerted(*alerts: str) -> str:
@@ -74,8 +75,9 @@ def timeseries(
     """
     Lines, steps or bars over time.
 
-    *soft_high* is how far the axis reaches at least, so that a flat zero does not stand under "100". A *single* line
-    is blue: a palette would give it the green that means "well" elsewhere.
+    *soft_high* is how far the axis reaches at least, so that a flat zero does not stand under "100". A *single* kind
+    of line is blue, and several of it are shades of blue: a palette would give them the green, yellow and red that mean
+    "well" and "act" elsewhere.
     """
     custom: dict[str, Any] = {
         "axisBorderShow": False,
@@ -93,7 +95,8 @@ def timeseries(
     defaults = defaults_of(unit, limit, no_value=no_value, low=low, high=high, decimals=decimals, mappings=mappings)
     if soft_high is not None:
         custom["axisSoftMax"] = soft_high
-    defaults["color"] = {"mode": "fixed", "fixedColor": "blue"} if single else {"mode": "palette-classic"}
+    defaults["thresholds"] = line_steps(limit)
+    defaults["color"] = {"mode": "shades", "fixedColor": "blue"} if single else {"mode": "palette-classic"}
     defaults["custom"] = custom
     calcs = ["mean", "max", "lastNotNull"] if legend_table else []
     options = {
@@ -148,7 +151,8 @@ def stat(
         # One size for a line of tiles: left to itself, each number grows until its own tile is full.
         "text": {"valueSize": 30},
         "textMode": "value",
-        "wideLayout": True,
+        # Beside the number, a line runs through what is longer than two digits.
+        "wideLayout": False,
     }
     return panel_of(
         ident, "stat", title, _watched(about, limit), [query], defaults=defaults, options=options, size=(width, height)
@@ -168,15 +172,17 @@ def bargauge(
     high: float | None = 1,
     decimals: int | None = 0,
     no_value: str = "No data",
+    names_above: bool = False,
 ) -> Panel:
+    """Bars that lie. Names that are long stand above their bars, where nothing cuts them."""
     defaults = defaults_of(unit, limit, no_value=no_value, low=0, high=high, decimals=decimals)
     defaults["color"] = {"mode": "thresholds"} if limit else {"mode": "fixed", "fixedColor": "blue"}
     options = {
         "displayMode": "basic",
-        "maxVizHeight": 28,
+        "maxVizHeight": 56 if names_above else 28,
         "minVizHeight": 16,
         "minVizWidth": 8,
-        "namePlacement": "auto",
+        "namePlacement": "top" if names_above else "auto",
         "orientation": "horizontal",
         "reduceOptions": {"calcs": ["lastNotNull"], "fields": "", "values": False},
         "showUnfilled": True,
@@ -221,7 +227,8 @@ def table(
     }
     transformations = [organize] if len(queries) == 1 else [{"id": "merge", "options": {}}, organize]
     defaults = defaults_of("", None, no_value=no_value, low=None)
-    defaults["custom"] = {"align": "auto", "cellOptions": {"type": "auto"}, "inspect": False}
+    # Grafana's own least, 150, leaves a phone two columns, and no number among them.
+    defaults["custom"] = {"align": "auto", "cellOptions": {"type": "auto"}, "inspect": False, "minWidth": 90}
     options = {
         "cellHeight": "sm",
         "footer": {"countRows": False, "fields": "", "reducer": ["sum"], "show": False},
@@ -264,6 +271,8 @@ def _column_override(column: Column) -> dict[str, Any]:
         properties.append({"id": "mappings", "value": list(column.mappings)})
     if column.limit is not None or column.mappings:
         properties.append({"id": "custom.cellOptions", "value": {"type": "color-text"}})
+    if column.no_value:
+        properties.append({"id": "noValue", "value": column.no_value})
     if column.width is not None:
         properties.append({"id": "custom.width", "value": column.width})
     return {"matcher": {"id": "byName", "options": column.title}, "properties": properties}

@@ -69,6 +69,11 @@ def ratio(part: str, whole: str) -> str:
     return f"{part} / ({whole} > 0)"
 
 
+def share_of_time(expression: str) -> str:
+    """Seconds per second, 0 to 1: scrapes are not quite even, and a busy thing would be at 105 %."""
+    return f"clamp_max({expression}, 1)"
+
+
 def share_or_zero(part: str, whole: str) -> str:
     """Like `ratio`, for a *part* whose series is born with its first event: until then it is 0, not missing."""
     return f"({part} or 0 * {whole}) / ({whole} > 0)"

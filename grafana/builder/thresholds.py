@@ -44,6 +44,8 @@ MEMORY_FILL = Limit("LLMSemanticMemoryNearlyFull", warning=0.9)
 WAL_BYTES = Limit("LLMSqliteWalLarge", warning=67108864)
 COST_PER_HOUR = Limit("LLMCostHigh", warning=10, critical=50)
 OPEN_FILES = Limit("LLMFileDescriptorsHigh", warning=0.8)
+# Seconds of a minute.
+LOOP_BLOCKED = Limit("LLMEventLoopBlocked", warning=1)
 CLOSE_WAIT = Limit("LLMConnectionsNotClosed", warning=20)
 GPU_MEMORY_TEMPERATURE = Limit("GPUTemperatureHigh", warning=95, critical=105)
 MEMORY_LEFT = Limit("HostMemoryLow", warning=0.1, critical=0.05, low=True)
@@ -79,6 +81,7 @@ LIMITS = (
     WAL_BYTES,
     COST_PER_HOUR,
     OPEN_FILES,
+    LOOP_BLOCKED,
     CLOSE_WAIT,
     GPU_MEMORY_TEMPERATURE,
     MEMORY_LEFT,
@@ -101,6 +104,19 @@ def steps(limit: Limit | None) -> Mapping[str, Any]:
             above = math.nextafter(value, math.inf) if limit.reached_is_well else value
             rising.append({"color": color, "value": above})
     return {"mode": "absolute", "steps": rising}
+
+
+def line_steps(limit: Limit | None) -> Mapping[str, Any]:
+    """
+    `steps` for lines across a chart.
+
+    Grafana draws each line in the colour that begins there, upwards: a falling limit would be green. Below a step that
+    is transparent it takes the colour that ends there.
+    """
+    found = steps(limit)
+    if limit is None or not limit.low:
+        return found
+    return {**found, "steps": [*found["steps"][:-1], found["steps"][-1] | {"color": "transparent"}]}
 
 
 def _falling(limit: Limit) -> list[dict[str, Any]]:

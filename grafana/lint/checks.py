@@ -18,6 +18,8 @@ from prometheus.lint.load import calls, selectors, walk
 
 DATA_SOURCE = {"type": "prometheus", "uid": "${datasource}"}
 SCHEMA_VERSION = 39
+# A phone shows as many characters of a row's title in one line.
+ROW_TITLE = 40
 RATES = ("rate", "irate", "increase")
 # Of a counter, these need no rate: whether it is there, how many there are, and when it changed.
 WITHOUT_RATE = ("absent", "present_over_time", "changes", "timestamp", "count_over_time")
@@ -130,6 +132,14 @@ def panel_units(dashboard: Dashboard) -> Found:
         for unit in units:
             if unit not in known and not str(unit).startswith(("suffix:", "prefix:", "count:", "time:", "si:")):
                 yield panel["title"], f"Grafana has no unit {unit!r}"
+            elif str(unit).startswith("suffix: "):
+                yield panel["title"], f"{unit!r} has two spaces before it: Grafana sets one itself"
+
+
+def row_titles(dashboard: Dashboard) -> Found:
+    for row in dashboard["panels"]:
+        if row["type"] == "row" and len(row["title"]) > ROW_TITLE:
+            yield row["title"], f"is longer than {ROW_TITLE} characters: on a phone it lies over the panels below"
 
 
 def panel_no_targets(dashboard: Dashboard) -> Found:
@@ -142,7 +152,8 @@ def panel_no_targets(dashboard: Dashboard) -> Found:
 
 
 def threshold_of_an_alert(dashboard: Dashboard) -> Found:
-    known = [thresholds.steps(limit)["steps"] for limit in vars(thresholds).values() if _is_limit(limit)]
+    limits = [limit for limit in vars(thresholds).values() if _is_limit(limit)]
+    known = [made(limit)["steps"] for limit in limits for made in (thresholds.steps, thresholds.line_steps)]
     for panel in panels(dashboard):
         field = panel.get("fieldConfig", {})
         found = [field.get("defaults", {}).get("thresholds")]
@@ -260,6 +271,7 @@ CHECKS: Mapping[str, Callable[[Dashboard], Found]] = {
     "panel-datasource": panel_datasource,
     "panel-title-description": panel_title_description,
     "panel-units": panel_units,
+    "row-title": row_titles,
     "panel-no-targets": panel_no_targets,
     "panel-threshold": threshold_of_an_alert,
     "target-promql": target_promql,

@@ -68,7 +68,8 @@ def test_query_reads_what_somebody_emits(query):
     for selector in selectors:
         matched = {m.name for m in selector.matchers.matchers}
         assert matched <= KNOWN[selector.name] | TARGET, selector.name
-    there = {label for name in names for label in KNOWN[name]} | TARGET
+    made = set(re.findall(r', "(\w+)", "[^"]*", "\w+", "[^"]*"\)', query.expr))  # by label_replace
+    there = {label for name in names for label in KNOWN[name]} | TARGET | made
     legend = set(re.findall(r"\{\{(\w+)\}\}", query.legend))
     assert _labels_asked(query.expr) | legend <= there
 

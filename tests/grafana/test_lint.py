@@ -28,7 +28,7 @@ def test_each_exclusion_has_a_reason():
 
 
 def panel(dashboard, kind="timeseries"):
-    return next(p for p in panels(dashboard) if p["type"] == kind)
+    return next(p for p in (*panels(dashboard), *dashboard["panels"]) if p["type"] == kind)
 
 
 def target(dashboard):
@@ -66,6 +66,8 @@ MISTAKES = [
     ("panel-title-description", lambda d: panel(d).update(title=""), "has no title"),
     ("panel-title-description", lambda d: panel(d).update(description="Some lines."), "does not end with the names"),
     ("panel-units", lambda d: panel(d)["fieldConfig"]["defaults"].update(unit="seconds"), "no unit 'seconds'"),
+    ("panel-units", lambda d: panel(d)["fieldConfig"]["defaults"].update(unit="suffix: cores"), "has two spaces"),
+    ("row-title", lambda d: panel(d, "row").update(title="A" * 41), "is longer than 40"),
     ("panel-no-targets", lambda d: panel(d).update(targets=[]), "asks nothing"),
     ("panel-no-targets", lambda d: panel(d)["targets"].append(target(d)), "have one letter"),
     (

@@ -16,6 +16,9 @@ UNITS = {
     "watt",
     "joule",
     "hertz",
+    "dthms",
+    "dtdhms",
+    "eps",
     "currencyUSD",
     "none",
 }
@@ -178,5 +181,7 @@ def test_colours_are_named(dashboard):
     assert [] == [
         c
         for c in colors
-        if not re.fullmatch(r"(light-|dark-|semi-dark-)?(green|yellow|orange|red|blue|purple|text)", c)
+        if not re.fullmatch(
+            r"((super-)?light-|dark-|semi-dark-)?(green|yellow|orange|red|blue|purple|text)|transparent", c
+        )
     ]

@@ -3,7 +3,7 @@ import re
 
 import pytest
 import yaml
-from grafana.builder.thresholds import BURN_RATE, LIMITS, USER_PROFILES, Limit, steps
+from grafana.builder.thresholds import BURN_RATE, LIMITS, USER_PROFILES, Limit, line_steps, steps
 from tests.grafana.queries import ROOT
 
 
@@ -55,6 +55,15 @@ def test_steps_of_a_falling_limit():
         {"color": "yellow", "value": None},
         {"color": "green", "value": 0.7},
     ] == steps(Limit("X", warning=0.7, low=True))["steps"]
+
+
+def test_lines_of_a_falling_limit_have_the_colours_below_them():
+    """Grafana takes the colour below a line where the last step is transparent, and would draw it green otherwise."""
+    assert [
+        {"color": "red", "value": None},
+        {"color": "yellow", "value": 0.05},
+        {"color": "transparent", "value": 0.1},
+    ] == line_steps(Limit("X", warning=0.1, critical=0.05, low=True))["steps"]
 
 
 def test_a_limit_that_is_only_reached_stays_green():

@@ -22,7 +22,7 @@ from grafana.builder.thresholds import COST_PER_HOUR
 
 SPENT = "llmvitals_cost_usd_total"
 PER_SECOND = "suffix:tok/s"
-PER_HOUR = "suffix: $/h"
+PER_HOUR = "suffix:$/h"
 NO_PRICES = "No price table"
 NO_USAGE = "No token usage"
 DIRECTION_COLORS = {"input": "light-blue", "output": "blue"}

@@ -16,7 +16,30 @@ CARD = ("job", "instance", "uuid")
 # Reasons that hold a card back because something is wrong, as the alert has them.
 TROUBLES = 'reason=~"hw_thermal_slowdown|sw_thermal_slowdown|hw_power_brake_slowdown"'
 NAME = "{{index}} {{name}}"
-CLOCKS = {"sm": "blue", "memory": "purple", "graphics": "light-blue", "video": "text"}
+CLOCKS = {"sm": "blue", "memory": "purple", "graphics": "super-light-blue", "video": "text"}
+# By their index, and none of the colours that judge.
+CARDS = color_by_name(
+    {
+        "0 ": "blue",
+        "1 ": "purple",
+        "2 ": "orange",
+        "3 ": "super-light-blue",
+        "4 ": "dark-blue",
+        "5 ": "super-light-purple",
+        "6 ": "dark-orange",
+        "7 ": "text",
+    }
+)
+# nvmlDeviceGpuRecoveryAction_t, as the exporter's help has it.
+ASKED_FOR = value_map(
+    {
+        0: ("nothing", "green"),
+        1: ("reset", "red"),
+        2: ("reboot", "red"),
+        3: ("drain peers", "red"),
+        4: ("drain, then reset", "red"),
+    }
+)
 
 
 def build() -> dict[str, Any]:
@@ -71,8 +94,8 @@ def _first_line() -> list[Panel]:
         tile(6, "Power", "All cards together.", total(_card("power_watts")), unit="watt"),
         tile(
             7,
-            "Idle",
-            f"The least busy card. {alerted('GPUIdle')}",
+            "Least busy",
+            f"Share of the time with a kernel. {alerted('GPUIdle')}",
             aggregate("min", _card("utilization_ratio")),
             unit="percentunit",
         ),
@@ -97,6 +120,7 @@ def _load() -> list[Panel]:
             [Query(_named(_card("utilization_ratio")), NAME)],
             unit="percentunit",
             high=1,
+            overrides=CARDS,
             no_value=NO_GPU,
         ),
         timeseries(
@@ -107,6 +131,7 @@ def _load() -> list[Panel]:
             unit="percentunit",
             high=1,
             limit=GPU_MEMORY_RATIO,
+            overrides=CARDS,
             no_value=NO_GPU,
         ),
         timeseries(
@@ -118,7 +143,7 @@ def _load() -> list[Panel]:
                 Query(aggregate("max", _card("memory_total_bytes")), "of the largest card"),
             ],
             unit="bytes",
-            overrides=[dashed("of the largest", "text")],
+            overrides=[*CARDS, dashed("of the largest", "text")],
             no_value=NO_GPU,
         ),
         timeseries(
@@ -131,19 +156,24 @@ def _load() -> list[Panel]:
             ],
             unit="percentunit",
             high=1,
-            overrides=color_by_name({"multi": "blue", "tensor": "purple", "memory": "light-blue"}),
+            overrides=color_by_name({"multi": "blue", "tensor": "purple", "memory": "orange"}),
             no_value="No GPU here, or no hardware counters",
         ),
         timeseries(
             105,
             "Copying and video",
-            "Share of the time: memory read or written, video encoded and decoded.",
+            "Share of the time, of the card that does most of it: memory read or written, video encoded and decoded.",
             [
-                Query(_named(_card(f"{name}_utilization_ratio")), f"{text} {NAME}")
-                for name, text in (("memory_copy", "copy"), ("encoder", "encode"), ("decoder", "decode"))
+                Query(worst(_card(f"{name}_utilization_ratio")), text)
+                for name, text in (
+                    ("memory_copy", "memory read or written"),
+                    ("encoder", "video encoded"),
+                    ("decoder", "video decoded"),
+                )
             ],
             unit="percentunit",
-            overrides=color_by_name({"copy": "blue", "encode": "purple", "decode": "light-blue"}),
+            high=1,
+            overrides=color_by_name({"memory": "blue", "video encoded": "purple", "video decoded": "orange"}),
             no_value=NO_GPU,
         ),
         timeseries(
@@ -155,6 +185,7 @@ def _load() -> list[Panel]:
             stepped=True,
             decimals=0,
             soft_high=1,
+            overrides=CARDS,
             no_value=NO_GPU,
         ),
     ]
@@ -171,7 +202,7 @@ def _heat() -> list[Panel]:
                 Query(aggregate("max", _card("power_limit_watts")), "limit of one card"),
             ],
             unit="watt",
-            overrides=[dashed("limit", "yellow")],
+            overrides=[*CARDS, dashed("limit", "yellow")],
             no_value=NO_GPU,
         ),
         timeseries(
@@ -181,6 +212,7 @@ def _heat() -> list[Panel]:
             [Query(_named(_card("temperature_celsius", 'sensor="gpu"')), NAME)],
             unit="celsius",
             limit=GPU_TEMPERATURE,
+            overrides=CARDS,
             no_value=NO_GPU,
         ),
         timeseries(
@@ -238,7 +270,7 @@ def _health() -> list[Panel]:
                 Column("Value #C", "Remapped rows", unit="none"),
                 Column("Value #D", "Row waits for a reset", mappings=remap),
                 Column("Value #E", "Row cannot be remapped", mappings=remap),
-                Column("Value #F", "Driver asks for", unit="none"),
+                Column("Value #F", "Driver asks for", mappings=ASKED_FOR),
             ],
             width=24,
             height=6,
@@ -272,8 +304,9 @@ def _health() -> list[Panel]:
             "PCI Express resent",
             "Packets per second that had to be sent again.",
             [Query(_named(rate(f"{GPU}pcie_replay_total", SERVICE)), NAME)],
-            unit="ops",
+            unit="suffix:packets/s",
             soft_high=0.1,
+            overrides=CARDS,
             no_value=NO_GPU,
         ),
     ]
@@ -284,22 +317,28 @@ def _links() -> list[Panel]:
         timeseries(
             401,
             "NVLink",
-            f"Bytes per second of each card, all its links. {alerted('GPUNvlinkDown', 'GPUNvlinkErrors')}",
+            f"Bytes per second of each card, sent and received, all its links. "
+            f"{alerted('GPUNvlinkDown', 'GPUNvlinkErrors')}",
             [
-                Query(_named(total(rate(f"{GPU}nvlink_{way}_bytes_total", SERVICE), *CARD)), f"{way} {NAME}")
-                for way in ("transmit", "receive")
+                Query(
+                    _named(
+                        f"({total(rate(f'{GPU}nvlink_transmit_bytes_total', SERVICE), *CARD)}"
+                        f" + {total(rate(f'{GPU}nvlink_receive_bytes_total', SERVICE), *CARD)})"
+                    ),
+                    NAME,
+                )
             ],
             unit="Bps",
-            overrides=color_by_name({"transmit": "blue", "receive": "light-blue"}),
+            overrides=CARDS,
             no_value="No GPU here, or no NVLink",
         ),
         timeseries(
             402,
             "PCI Express",
-            "Lanes in use, and bytes per second where the exporter was told to measure them.",
+            "Lanes in use, and their generation, of the card that has least: a fall is a bad seat or a bad slot.",
             [
-                Query(_named(_card("pcie_link_width")), f"lanes {NAME}"),
-                Query(_named(_card("pcie_link_generation")), f"generation {NAME}"),
+                Query(aggregate("min", _card("pcie_link_width")), "lanes"),
+                Query(aggregate("min", _card("pcie_link_generation")), "generation"),
             ],
             unit="short",
             decimals=0,
@@ -319,6 +358,7 @@ def _links() -> list[Panel]:
             ],
             unit="percentunit",
             high=1,
+            single=True,
             no_value="No GPU here, or none is divided (MIG)",
         ),
     ]

@@ -7,15 +7,36 @@ from grafana.builder.dashboards.shared import annotations, service_variables, wo
 from grafana.builder.layout import Row, dashboard
 from grafana.builder.overrides import color_by_name, dashed
 from grafana.builder.panels import Panel, Query, alerted, bargauge, stat, timeseries
-from grafana.builder.promql import SERVICE, aggregate, increase, rate, ratio, select, total
+from grafana.builder.promql import SERVICE, aggregate, increase, rate, ratio, select, share_of_time, total
 from grafana.builder.thresholds import ANY_IS_BAD, DISK_LEFT, MEMORY_LEFT
 
 CPU = "node_cpu_seconds_total"
-MODES = {"user": "blue", "system": "purple", "iowait": "orange", "steal": "red", "nice": "light-blue"}
+MODES = {
+    "user": "blue",
+    "system": "purple",
+    "iowait": "orange",
+    "steal": "red",
+    "nice": "super-light-blue",
+    "irq": "light-purple",
+    "softirq": "dark-purple",
+}
 PARTS = {"programs": "blue", "cache": "light-blue", "kernel": "purple", "free": "text"}
 REAL_DEVICE = 'device!="lo"'
 # What holds no data of ours: images, kernel views, memory.
 REAL_FILESYSTEM = 'fstype!~"tmpfs|ramfs|squashfs|proc|sysfs|devtmpfs|cgroup.*"'
+MEBIBYTE = 1048576
+# What moves has an axis of its own, in bytes per second.
+SWAPPED = [
+    {
+        "matcher": {"id": "byName", "options": name},
+        "properties": [
+            {"id": "color", "value": {"fixedColor": color, "mode": "fixed"}},
+            {"id": "custom.axisPlacement", "value": "right"},
+            {"id": "unit", "value": "Bps"},
+        ],
+    }
+    for name, color in (("in per second", "purple"), ("out per second", "orange"))
+]
 NO_LINUX = "Not told on this system"
 
 
@@ -53,7 +74,7 @@ def _first_line() -> list[Panel]:
     idle = aggregate("avg", rate(CPU, SERVICE, 'mode="idle"'), "instance")
     cores = aggregate("count", select(CPU, SERVICE, 'mode="idle"'), "instance")
     load = aggregate("max", select("node_load5", SERVICE), "instance")
-    waiting = rate("node_pressure_io_waiting_seconds_total", SERVICE)
+    waiting = share_of_time(rate("node_pressure_io_waiting_seconds_total", SERVICE))
     booted = aggregate("min", f"time() - {select('node_boot_time_seconds', SERVICE)}")
     return [
         stat(
@@ -122,7 +143,15 @@ def _first_line() -> list[Panel]:
             limit=ANY_IS_BAD,
             no_value=NO_LINUX,
         ),
-        stat(9, "Up since", "Of the host that booted last.", Query(booted), unit="s", decimals=0, sparkline=False),
+        stat(
+            9,
+            "Up for",
+            "Time since the last start of the host that started last.",
+            Query(booted),
+            unit="s",
+            decimals=1,
+            sparkline=False,
+        ),
     ]
 
 
@@ -150,7 +179,7 @@ def _processor() -> list[Panel]:
             ],
             unit="short",
             overrides=[
-                *color_by_name({"1 min": "light-blue", "5 min": "blue", "15 min": "dark-purple"}),
+                *color_by_name({"1 min": "super-light-blue", "5 min": "blue", "15 min": "dark-purple"}),
                 dashed("cores", "text"),
             ],
             no_value=NO_LINUX,
@@ -161,7 +190,10 @@ def _processor() -> list[Panel]:
             f"Share of the time in which some task waited for the processor, memory or a disk. "
             f"{alerted('HostCpuPressure', 'HostMemoryPressure', 'HostIoPressure')}",
             [
-                Query(rate(f"node_pressure_{what}_waiting_seconds_total", SERVICE), f"{what} {{{{instance}}}}")
+                Query(
+                    share_of_time(rate(f"node_pressure_{what}_waiting_seconds_total", SERVICE)),
+                    f"{what} {{{{instance}}}}",
+                )
                 for what in ("cpu", "memory", "io")
             ],
             unit="percentunit",
@@ -201,6 +233,7 @@ def _memory() -> list[Panel]:
             [Query(_left(), "{{instance}}")],
             unit="percentunit",
             high=1,
+            single=True,
             limit=MEMORY_LEFT,
             no_value=NO_LINUX,
         ),
@@ -214,6 +247,8 @@ def _memory() -> list[Panel]:
                 Query(f"4096 * {total(rate('node_vmstat_pswpout', SERVICE))}", "out per second"),
             ],
             unit="bytes",
+            soft_high=MEBIBYTE,
+            overrides=[*color_by_name({"in use": "blue"}), *SWAPPED],
             no_value=NO_LINUX,
         ),
     ]
@@ -243,15 +278,16 @@ def _disks() -> list[Panel]:
                 Query(total(rate("node_disk_written_bytes_total", SERVICE), *disk), "written {{device}}"),
             ],
             unit="Bps",
-            overrides=color_by_name({"read": "light-blue", "written": "blue"}),
+            overrides=color_by_name({"read": "blue", "written": "purple"}),
         ),
         timeseries(
             302,
             "Busy",
             "Share of the time in which a disk had something to do.",
-            [Query(rate("node_disk_io_time_seconds_total", SERVICE), "{{device}}")],
+            [Query(share_of_time(rate("node_disk_io_time_seconds_total", SERVICE)), "{{device}}")],
             unit="percentunit",
-            soft_high=1,
+            high=1,
+            single=True,
             no_value=NO_LINUX,
         ),
         timeseries(
@@ -260,7 +296,7 @@ def _disks() -> list[Panel]:
             "On average, waiting included.",
             [Query(reads, "read {{device}}"), Query(writes, "write {{device}}")],
             unit="s",
-            overrides=color_by_name({"read": "light-blue", "write": "blue"}),
+            overrides=color_by_name({"read": "blue", "write": "purple"}),
             no_value=NO_LINUX,
         ),
         bargauge(
@@ -277,6 +313,7 @@ def _disks() -> list[Panel]:
             [Query(_disk_left(), "{{instance}} {{mountpoint}}")],
             unit="percentunit",
             high=1,
+            single=True,
             limit=DISK_LEFT,
         ),
         timeseries(
@@ -320,14 +357,14 @@ def _network() -> list[Panel]:
                 ),
             ],
             unit="Bps",
-            overrides=color_by_name({"receive": "light-blue", "transmit": "blue"}),
+            overrides=color_by_name({"receive": "blue", "transmit": "purple"}),
         ),
         timeseries(
             402,
             "Errors and drops",
             "Packets per second; a few drops are life, a steady line is not.",
             [Query(f"{query.expr} > 0", query.legend) for query in bad],
-            unit="ops",
+            unit="suffix:packets/s",
             soft_high=0.1,
             no_value="No errors and no drops",
         ),
@@ -338,6 +375,7 @@ def _network() -> list[Panel]:
             [Query(files, "file handles {{instance}}"), Query(table, "connections {{instance}}")],
             unit="percentunit",
             soft_high=0.1,
+            overrides=color_by_name({"file handles": "blue", "connections": "purple"}),
             no_value=NO_LINUX,
         ),
     ]

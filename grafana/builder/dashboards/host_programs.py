@@ -1,9 +1,9 @@
 """The rows of Host about programs: those that the exporter was told to watch, and the control group it is in."""
 
 from grafana.builder.layout import Row
-from grafana.builder.overrides import color_by_name, dashed
+from grafana.builder.overrides import STACK_COLORS, color_by_name, dashed
 from grafana.builder.panels import Panel, Query, alerted, timeseries
-from grafana.builder.promql import SERVICE, aggregate, rate, ratio, select, total
+from grafana.builder.promql import SERVICE, aggregate, rate, ratio, select, share_of_time, total
 from grafana.builder.thresholds import CGROUP_MEMORY
 
 GROUP = "llmvitals_process_group_"
@@ -15,7 +15,7 @@ NO_CGROUP = "No control group"
 def program_rows() -> list[Row]:
     return [
         Row(500, "Watched programs", _groups()),
-        Row(600, "Control group, where the exporter runs in one", _control_group()),
+        Row(600, "Control group of the exporter", _control_group()),
     ]
 
 
@@ -23,11 +23,17 @@ def _groups() -> list[Panel]:
     def of_groups(name: str, ident: int, title: str, about: str, unit: str, *, counter: bool = False) -> Panel:
         series = rate(f"{GROUP}{name}", SERVICE) if counter else select(f"{GROUP}{name}", SERVICE)
         return timeseries(
-            ident, title, about, [Query(total(series, "group"), "{{group}}")], unit=unit, no_value=NO_GROUPS
+            ident,
+            title,
+            about,
+            [Query(total(series, "group"), "{{group}}")],
+            unit=unit,
+            overrides=color_by_name(STACK_COLORS),
+            no_value=NO_GROUPS,
         )
 
     return [
-        of_groups("cpu_seconds_total", 501, "Cores used", "By each program.", "suffix: cores", counter=True),
+        of_groups("cpu_seconds_total", 501, "Cores used", "By each program.", "suffix:cores", counter=True),
         of_groups("resident_memory_bytes", 502, "Resident memory", "Of all the program's processes.", "bytes"),
         of_groups("written_bytes_total", 503, "Written to disk", "Bytes per second.", "Bps", counter=True),
         of_groups("processes", 504, "Processes", "That run; 0 is a program that is down.", "short"),
@@ -53,6 +59,7 @@ def _control_group() -> list[Panel]:
             ],
             unit="bytes",
             width=6,
+            single=True,
             overrides=[dashed("limit", "yellow")],
             no_value=NO_CGROUP,
         ),
@@ -64,6 +71,7 @@ def _control_group() -> list[Panel]:
             unit="percentunit",
             high=1,
             width=6,
+            single=True,
             limit=CGROUP_MEMORY,
             no_value="No limit on memory",
         ),
@@ -75,8 +83,9 @@ def _control_group() -> list[Panel]:
                 Query(rate(f"{CGROUP}cpu_usage_seconds_total", SERVICE), "{{instance}}"),
                 Query(aggregate("max", select(f"{CGROUP}cpu_limit_cores", SERVICE), "instance"), "limit {{instance}}"),
             ],
-            unit="suffix: cores",
+            unit="suffix:cores",
             width=6,
+            single=True,
             overrides=[dashed("limit", "yellow")],
             no_value=NO_CGROUP,
         ),
@@ -88,7 +97,10 @@ def _control_group() -> list[Panel]:
             [
                 Query(throttled, "held back"),
                 *(
-                    Query(rate(f"{CGROUP}pressure_{what}_waiting_seconds_total", SERVICE), f"waits for {what}")
+                    Query(
+                        share_of_time(rate(f"{CGROUP}pressure_{what}_waiting_seconds_total", SERVICE)),
+                        f"waits for {what}",
+                    )
                     for what in ("cpu", "memory", "io")
                 ),
             ],

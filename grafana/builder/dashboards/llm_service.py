@@ -50,7 +50,7 @@ def build() -> dict[str, Any]:
         Row(200, "What fails", _errors()),
         Row(300, "Duration", _duration()),
         Row(400, "Streams and sizes", _streams()),
-        Row(500, "HTTP: what is asked of the service, and what it asks", _http()),
+        Row(500, "HTTP, to the service and from it", _http()),
     ]
     return dashboard(
         "llmvitals-llm-service",
@@ -107,7 +107,7 @@ def _first_line() -> list[Panel]:
             "Cost",
             "US dollars per hour at the present rate, by the application's own price table.",
             Query(f"3600 * {total(select(JOB_COST, MODEL, CLIENT))}"),
-            unit="suffix: $/h",
+            unit="suffix:$/h",
             decimals=2,
             no_value="No prices",
         ),

@@ -130,11 +130,12 @@ def alerts_and_targets(whose: str = SERVICE) -> list[Panel]:
                 Column("alertname", "Alert", width=210),
                 Column("alertstate", "State", width=85),
                 Column("severity", "Severity", mappings=severity, width=95),
-                Column("job", "Service", width=120),
-                Column("instance", "Instance"),
+                Column("job", "Service", width=120, no_value="-"),
+                Column("instance", "Instance", no_value="-"),
             ],
             no_value="Nothing fires",
-            sort=("Severity", False),
+            # Firing comes before pending.
+            sort=("State", False),
             hide=("Value",),
         ),
         table(

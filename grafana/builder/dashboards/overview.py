@@ -60,7 +60,7 @@ def _first_line() -> list[Panel]:
             3,
             "Errors",
             "Share of the calls that failed, whatever the reason.",
-            Query(ratio(failed, calls)),
+            Query(_share(failed, calls)),
             unit="percentunit",
             limit=ERROR_RATIO,
             decimals=1,
@@ -150,13 +150,18 @@ def _traffic() -> list[Panel]:
             103,
             "Error ratio by provider",
             "Share of the calls that failed; the dashed line is the alert's.",
-            [Query(ratio(total(failed, *by), total(calls, *by)), "{{job}} {{provider}}")],
+            [Query(_share(total(failed, *by), total(calls, *by)), "{{job}} {{provider}}")],
             unit="percentunit",
             limit=ERROR_RATIO,
             soft_high=0.1,
             no_value="No traffic",
         ),
     ]
+
+
+def _share(failed: str, calls: str) -> str:
+    """Where rules are late, the two may be of two evaluations: some failures would seem to be more than all calls."""
+    return f"clamp_max({ratio(failed, calls)}, 1)"
 
 
 def _quantiles(recorded: str) -> list[Query]:

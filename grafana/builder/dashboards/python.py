@@ -6,7 +6,8 @@ from grafana.builder.dashboards.shared import annotations, of_apps, own_spread, 
 from grafana.builder.layout import Row, dashboard
 from grafana.builder.overrides import color_by_name
 from grafana.builder.panels import Panel, Query, alerted, stat, timeseries
-from grafana.builder.promql import SERVICE, aggregate, quantile, rate, ratio, select, total
+from grafana.builder.promql import SERVICE, aggregate, quantile, rate, ratio, select, share_of_time, total
+from grafana.builder.thresholds import LOOP_BLOCKED, OPEN_FILES
 
 LOOP = "llmvitals_asyncio_loop_"
 GC = "llmvitals_python_gc_pause_seconds"
@@ -15,7 +16,7 @@ BY_INSTANCE = "{{job}} {{instance}}"
 BY_LOOP = ("job", "instance", "loop")
 NO_LOOP = "No watched loop"
 NO_TORCH = "No torch, or no CUDA"
-GENERATION_COLORS = {"generation 0": "light-blue", "generation 1": "blue", "generation 2": "dark-purple"}
+GENERATION_COLORS = {"generation 0": "super-light-blue", "generation 1": "blue", "generation 2": "dark-purple"}
 
 
 def build() -> dict[str, Any]:
@@ -24,7 +25,7 @@ def build() -> dict[str, Any]:
         Row(100, "Event loop", _loop()),
         Row(200, "Garbage collection", _collection()),
         Row(300, "Process", _process()),
-        Row(400, "CUDA memory of the process", _torch()),
+        Row(400, "CUDA memory (with torch and a GPU)", _torch(), folded=True),
     ]
     return dashboard(
         "llmvitals-python",
@@ -37,7 +38,8 @@ def build() -> dict[str, Any]:
 
 
 def _blocked() -> str:
-    return total(rate(f"{LOOP}blocked_seconds_total", SERVICE), *BY_LOOP)
+    """Seconds of each minute."""
+    return f"60 * {share_of_time(total(rate(f'{LOOP}blocked_seconds_total', SERVICE), *BY_LOOP))}"
 
 
 def _first_line() -> list[Panel]:
@@ -54,10 +56,10 @@ def _first_line() -> list[Panel]:
         stat(
             3,
             "Blocked",
-            f"Share of the time for which one step held the worst loop. {alerted('LLMEventLoopBlocked')}",
+            "Seconds of each minute for which one step held the worst loop.",
             Query(worst(_blocked())),
-            unit="percentunit",
-            decimals=1,
+            unit="s",
+            limit=LOOP_BLOCKED,
             no_value=NO_LOOP,
         ),
         stat(
@@ -82,7 +84,7 @@ def _first_line() -> list[Panel]:
             "Processor",
             "Cores' worth of time that the busiest process uses.",
             Query(worst(cpu)),
-            unit="suffix: cores",
+            unit="suffix:cores",
             decimals=2,
         ),
         stat(
@@ -120,11 +122,12 @@ def _loop() -> list[Panel]:
         timeseries(
             103,
             "Blocked time",
-            f"Share of the time for which one step held the loop. {alerted('LLMEventLoopBlocked')}",
+            "Seconds of each minute for which one step held the loop; the dashed line is the alert's.",
             [Query(_blocked(), "{{job}} {{loop}}")],
-            unit="percentunit",
+            unit="s",
             width=6,
-            soft_high=0.01,
+            soft_high=2,
+            limit=LOOP_BLOCKED,
             single=True,
             no_value=NO_LOOP,
         ),
@@ -190,7 +193,7 @@ def _collection() -> list[Panel]:
             "Objects freed by collections",
             "Per second: objects in cycles; the others go when their last reference does.",
             by_generation("python_gc_objects_collected_total"),
-            unit="ops",
+            unit="count:objects/s",
             stacked=True,
             width=12,
             overrides=color_by_name(GENERATION_COLORS),
@@ -217,7 +220,7 @@ def _process() -> list[Panel]:
             "Processor time",
             "Cores' worth of time that each process uses.",
             [Query(of_apps(rate("process_cpu_seconds_total", SERVICE)), BY_INSTANCE)],
-            unit="suffix: cores",
+            unit="suffix:cores",
             single=True,
         ),
         timeseries(
@@ -233,7 +236,7 @@ def _process() -> list[Panel]:
             "Age of the process",
             f"A fall to zero is a restart. {alerted('TargetRestarting')}",
             [Query(of_apps(age), BY_INSTANCE)],
-            unit="s",
+            unit="dtdhms",
             single=True,
         ),
         timeseries(
@@ -243,6 +246,7 @@ def _process() -> list[Panel]:
             [Query(of_apps(files), BY_INSTANCE)],
             unit="percentunit",
             single=True,
+            limit=OPEN_FILES,
         ),
         timeseries(
             305,

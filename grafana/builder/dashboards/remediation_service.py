@@ -13,6 +13,8 @@ PREFIX = "llmvitals_remediation_"
 BAR = "1m"
 BAR_WINDOW = "$__interval"
 
+DELIVERIES = {"accepted": "blue", "duplicate": "super-light-blue", "quarantined": "orange", "rejected": "red"}
+
 
 def service_rows() -> list[Row]:
     return [Row(300, "Decisions", _decisions()), Row(400, "The service itself", _service())]
@@ -31,6 +33,7 @@ def _decisions() -> list[Panel]:
             bars=True,
             decimals=0,
             interval=BAR,
+            soft_high=3,
             no_value="No refusals",
         ),
         timeseries(
@@ -71,6 +74,8 @@ def _service() -> list[Panel]:
             "Webhooks per second from Alertmanager.",
             [Query(total(rate(f"{PREFIX}deliveries_total"), "result"), "{{result}}")],
             unit="reqps",
+            soft_high=0.1,
+            overrides=color_by_name(DELIVERIES),
             no_value="No deliveries",
         ),
         timeseries(
@@ -116,6 +121,7 @@ def _service() -> list[Panel]:
             unit="ops",
             soft_high=0.1,
             width=12,
+            overrides=color_by_name({".*": "orange", "found": "blue"}),
             no_value="No errors",
         ),
     ]

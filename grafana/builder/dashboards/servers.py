@@ -23,7 +23,7 @@ from grafana.builder.panels import Panel, Query, alerted, stat, timeseries
 from grafana.builder.promql import SERVICE, rate, ratio, recorded_quantile, select, share_or_zero, total
 
 ENGINE = 'src="engine"'
-NO_ENGINE = "No LLM server is scraped"
+NO_ENGINE = "No engine"
 OLLAMA, LMSTUDIO, KOBOLDCPP = (f"llmvitals_{kind}_up" for kind in ("ollama", "lmstudio", "koboldcpp"))
 # Each engine's own words for requests that wait, that run, and for how full its cache of keys and values is.
 WAITING = ("vllm:num_requests_waiting", "sglang:num_queue_reqs", "llamacpp:requests_deferred", "tgi_queue_size")
@@ -39,10 +39,10 @@ CACHE_FILL = ("vllm:kv_cache_usage_perc", "sglang:token_usage")
 def build() -> dict[str, Any]:
     rows = [
         Row(1, "", _first_line()),
-        Row(100, "Traffic: vLLM, SGLang, llama.cpp, TGI (name them in .env)", _traffic()),
-        Row(200, "Speed", _speed()),
-        Row(300, "Queue and cache", _queue()),
         *small_rows(),
+        Row(100, "Traffic of engines (name them in .env)", _traffic(), folded=True),
+        Row(200, "Speed of engines (name them in .env)", _speed(), folded=True),
+        Row(300, "Queue and cache (name engines in .env)", _queue(), folded=True),
     ]
     return dashboard(
         "llmvitals-llm-servers",
@@ -85,7 +85,7 @@ def _first_line() -> list[Panel]:
             "Output",
             "Tokens that were written, per second.",
             Query(total(select(TOKENS, SERVICE, ENGINE, 'direction="output"'))),
-            unit="suffix:tok/s",
+            unit="count:tok/s",
             decimals=0,
             no_value=NO_ENGINE,
         ),
@@ -143,8 +143,8 @@ def _traffic() -> list[Panel]:
             "Tokens",
             "Per second, read (input) and written (output).",
             [Query(total(select(TOKENS, SERVICE, ENGINE), "model", "direction"), "{{direction}} {{model}}")],
-            unit="suffix:tok/s",
-            overrides=color_by_name({"input": "light-blue", "output": "blue"}),
+            unit="count:tok/s",
+            overrides=color_by_name({"input": "blue", "output": "purple"}),
             no_value=NO_ENGINE,
         ),
     ]
@@ -194,6 +194,7 @@ def _queue() -> list[Panel]:
             [Query(_any(CACHE_FILL), "{{job}} {{instance}}")],
             unit="percentunit",
             high=1,
+            single=True,
             no_value="No engine that tells it is scraped",
         ),
         timeseries(
@@ -225,6 +226,7 @@ def _queue() -> list[Panel]:
             [Query(share_or_zero(cached, read), "{{job}}")],
             unit="percentunit",
             soft_high=0.1,
+            single=True,
             width=12,
             no_value=NO_ENGINE,
         ),

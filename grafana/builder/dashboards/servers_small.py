@@ -14,7 +14,7 @@ NO_KOBOLD = "No KoboldCpp is asked"
 
 
 def small_rows() -> list[Row]:
-    return [Row(400, "Ollama, LM Studio, KoboldCpp (name them in .env)", _small())]
+    return [Row(400, "Ollama, LM Studio, KoboldCpp (see .env)", _small())]
 
 
 def _small() -> list[Panel]:
@@ -28,7 +28,7 @@ def _small() -> list[Panel]:
                 for name, prefix in (("Ollama", OLLAMA), ("LM Studio", LMSTUDIO), ("KoboldCpp", KOBOLD))
             ],
             mappings=value_map({0: ("silent", "red"), 1: ("answers", "green")}),
-            width=8,
+            width=12,
             no_value="None is asked",
         ),
         timeseries(
@@ -40,6 +40,7 @@ def _small() -> list[Panel]:
                 Query(select(f"{OLLAMA}model_gpu_memory_bytes", SERVICE), "on the GPU {{model}}"),
             ],
             unit="bytes",
+            width=6,
             no_value=NO_OLLAMA,
         ),
         timeseries(
@@ -51,6 +52,7 @@ def _small() -> list[Panel]:
                 Query(select(f"{LMSTUDIO}model_context_tokens", SERVICE), "LM Studio {{model}}"),
             ],
             unit="short",
+            width=6,
             no_value="No Ollama and no LM Studio is asked",
         ),
         timeseries(
@@ -81,8 +83,8 @@ def _small() -> list[Panel]:
                 Query(select(f"{KOBOLD}last_process_tokens_per_second", SERVICE), "reading {{server}}"),
                 Query(select(f"{KOBOLD}last_generation_tokens_per_second", SERVICE), "writing {{server}}"),
             ],
-            unit="suffix:tok/s",
-            overrides=color_by_name({"reading": "light-blue", "writing": "blue"}),
+            unit="count:tok/s",
+            overrides=color_by_name({"reading": "blue", "writing": "purple"}),
             no_value=NO_KOBOLD,
         ),
     ]

@@ -4,13 +4,16 @@ from typing import Any
 
 from grafana.builder.dashboards.shared import annotations
 from grafana.builder.layout import Row, dashboard, label_variable
+from grafana.builder.overrides import color_by_name
 from grafana.builder.panels import MULTIPLE, Column, Panel, Query, alerted, bargauge, stat, table, timeseries
 from grafana.builder.promql import aggregate, select
 from grafana.builder.thresholds import BUDGET_LEFT, BURN_RATE
 
 SLO = 'sloth_service=~"$service", sloth_slo=~"$slo"'
 ID = ("sloth_service", "sloth_slo")
-NAME = "{{sloth_service}} {{sloth_slo}}"
+NAME = "{{sloth_slo}} {{sloth_service}}"
+# Those of prometheus/slo.yml; one that is added has what the palette gives.
+COLORS = {"availability": "blue", "latency": "purple", "time-to-first-chunk": "super-light-blue", "voice": "orange"}
 NO_SLO = "No objective has traffic yet"
 LEFT = "slo:period_error_budget_remaining:ratio"
 BURN = "slo:current_burn_rate:ratio"
@@ -108,14 +111,14 @@ def _objectives() -> list[Panel]:
                 Query(_by("slo:time_period:days")),
             ],
             [
-                Column("sloth_service", "Service"),
-                Column("sloth_slo", "Objective"),
+                Column("sloth_slo", "Objective", width=150),
+                Column("Value #C", "Budget left", unit="percentunit", decimals=1, limit=BUDGET_LEFT),
                 Column("Value #A", "Promised", unit="percentunit", decimals=2),
                 Column("Value #B", "Kept", unit="percentunit", decimals=3),
-                Column("Value #C", "Budget left", unit="percentunit", decimals=1, limit=BUDGET_LEFT),
                 Column("Value #D", "Burns now", unit=MULTIPLE, decimals=2, limit=BURN_RATE),
                 Column("Value #E", "Burnt in the period", unit=MULTIPLE, decimals=2),
                 Column("Value #F", "Days", unit="none", decimals=0),
+                Column("sloth_service", "Service", width=110),
             ],
             width=24,
             height=7,
@@ -138,6 +141,7 @@ def _burning() -> list[Panel]:
             unit=MULTIPLE,
             limit=BURN_RATE,
             soft_high=2,
+            overrides=color_by_name(COLORS),
             no_value=NO_SLO,
         ),
         timeseries(
@@ -149,6 +153,7 @@ def _burning() -> list[Panel]:
             low=None,
             high=1,
             limit=BUDGET_LEFT,
+            overrides=color_by_name(COLORS),
             no_value=NO_SLO,
         ),
         bargauge(
@@ -159,6 +164,7 @@ def _burning() -> list[Panel]:
             unit="percentunit",
             decimals=1,
             limit=BUDGET_LEFT,
+            names_above=True,
             no_value=NO_SLO,
         ),
         table(
@@ -168,12 +174,12 @@ def _burning() -> list[Panel]:
             f"{ALERTS}",
             burn,
             [
-                Column("sloth_service", "Service"),
-                Column("sloth_slo", "Objective"),
+                Column("sloth_slo", "Objective", width=150),
                 *(
                     Column(f"Value #{chr(ord('A') + i)}", window, unit=MULTIPLE, decimals=2)
                     for i, window in enumerate(WINDOWS)
                 ),
+                Column("sloth_service", "Service", width=110),
             ],
             width=24,
             height=7,
@@ -192,6 +198,7 @@ def _events() -> list[Panel]:
             [Query(_error("5m"), NAME)],
             unit="percentunit",
             soft_high=0.01,
+            overrides=color_by_name(COLORS),
             no_value=NO_SLO,
         ),
         timeseries(
@@ -199,7 +206,8 @@ def _events() -> list[Panel]:
             "Events",
             "That count for an objective, per second.",
             [Query(_by("slo:sli_events:rate1m"), NAME)],
-            unit="ops",
+            unit="eps",
+            overrides=color_by_name(COLORS),
             no_value=NO_SLO,
         ),
         timeseries(
@@ -207,8 +215,9 @@ def _events() -> list[Panel]:
             "Bad events",
             "Per second.",
             [Query(_by("slo:sli_bad_events:rate1m"), NAME)],
-            unit="ops",
+            unit="eps",
             soft_high=0.1,
+            overrides=color_by_name(COLORS),
             no_value=NO_SLO,
         ),
     ]

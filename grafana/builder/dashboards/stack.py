@@ -5,7 +5,7 @@ from typing import Any
 from grafana.builder.dashboards.machine import alerts_and_targets
 from grafana.builder.dashboards.shared import annotations, service_variables, worst
 from grafana.builder.layout import Row, dashboard
-from grafana.builder.overrides import color_by_name, dashed, value_map
+from grafana.builder.overrides import STACK_COLORS, color_by_name, dashed, value_map
 from grafana.builder.panels import Column, Panel, Query, alerted, bargauge, stat, table, timeseries
 from grafana.builder.pictures import state_timeline
 from grafana.builder.promql import SERVICE, aggregate, increase, rate, ratio, select, total
@@ -57,8 +57,8 @@ def _first_line() -> list[Panel]:
         ),
         stat(
             3,
-            "Collectors",
-            f"Of the exporter; what they measure is missing. {alerted('ExporterCollectorFailing')}",
+            "Not measured",
+            f"Collectors of the exporter that fail; their readings are missing. {alerted('ExporterCollectorFailing')}",
             Query(failed),
             unit="none",
             limit=ANY_IS_BAD,
@@ -76,7 +76,7 @@ def _first_line() -> list[Panel]:
             "Samples",
             "Stored per second.",
             Query(total(rate("prometheus_tsdb_head_samples_appended_total", SERVICE))),
-            unit="ops",
+            unit="count:/s",
             no_value="Prometheus is not scraped",
         ),
         stat(
@@ -105,8 +105,7 @@ def _first_line() -> list[Panel]:
             "Watchdog",
             "How long ago the alert that always fires last came through Prometheus and Alertmanager.",
             Query(worst(f"time() - ({select(WATCHDOG)} > 0)")),
-            unit="s",
-            decimals=0,
+            unit="dthms",
             limit=WATCHDOG_AGE,
             no_value="Not seen yet",
         ),
@@ -148,16 +147,18 @@ def _targets() -> list[Panel]:
         timeseries(
             103,
             "Duration of a scrape",
-            "How long each target takes to answer.",
-            [Query(aggregate("max", select("scrape_duration_seconds", SERVICE), *INSTANCE), "{{job}} {{instance}}")],
+            "How long a target takes to answer; of each service, the slowest.",
+            [Query(aggregate("max", select("scrape_duration_seconds", SERVICE), "job"), "{{job}}")],
             unit="s",
+            overrides=color_by_name(STACK_COLORS),
         ),
         timeseries(
             104,
             "Samples of a scrape",
-            f"Of each target: what makes Prometheus large. {alerted('PrometheusScrapeLimitHit')}",
-            [Query(aggregate("max", select("scrape_samples_scraped", SERVICE), *INSTANCE), "{{job}} {{instance}}")],
+            f"What makes Prometheus large; of each service, the largest. {alerted('PrometheusScrapeLimitHit')}",
+            [Query(aggregate("max", select("scrape_samples_scraped", SERVICE), "job"), "{{job}}")],
             unit="short",
+            overrides=color_by_name(STACK_COLORS),
         ),
         bargauge(
             105,
@@ -189,6 +190,7 @@ def _prometheus() -> list[Panel]:
             "Added with each scrape; a service that never stops adding has a label that never repeats.",
             [Query(total(select("scrape_series_added", SERVICE), "job"), "{{job}}")],
             unit="short",
+            overrides=color_by_name(STACK_COLORS),
         ),
         timeseries(
             203,
@@ -202,6 +204,7 @@ def _prometheus() -> list[Panel]:
                 ),
             ],
             unit="bytes",
+            single=True,
             overrides=[dashed("limit", "yellow")],
             no_value="Prometheus is not scraped",
         ),
@@ -220,6 +223,7 @@ def _prometheus() -> list[Panel]:
             ],
             unit="ops",
             soft_high=0.1,
+            overrides=color_by_name({"over": "orange", "twice": "blue", "out of order": "purple"}),
             width=12,
             no_value="Prometheus is not scraped",
         ),
@@ -255,14 +259,14 @@ def _rules() -> list[Panel]:
     group = ("instance", "rule_group")
     took = select("prometheus_rule_group_last_duration_seconds", SERVICE)
     share = ratio(took, select("prometheus_rule_group_interval_seconds", SERVICE))
-    # A group's name is one of its file: it comes with the path before it.
-    named = f'label_replace({share}, "rule_group", "${{2}} ${{1}}", "rule_group", ".*/(.*).yml;(.*)")'
+    # The label has the path of the file before the name.
+    named = f'label_replace({share}, "group", "${{1}}", "rule_group", ".*;(.*)")'
     return [
         bargauge(
             301,
             "Time of a group of rules",
             f"As a share of its interval. {alerted('PrometheusRulesLate')}",
-            Query(f"topk(8, {aggregate('max', named, 'rule_group')})", "{{rule_group}}"),
+            Query(f"topk(8, {aggregate('max', named, 'group')})", "{{group}}"),
             unit="percentunit",
             decimals=1,
             no_value="Prometheus is not scraped",
@@ -328,6 +332,7 @@ def _alertmanager() -> list[Panel]:
             unit="percentunit",
             limit=NOTIFICATION_QUEUE,
             soft_high=1,
+            single=True,
             no_value="Prometheus is not scraped",
         ),
         timeseries(
