@@ -191,11 +191,11 @@ class World:
         path.write_text(yaml.safe_dump(group), encoding="utf-8")
         return path.unlink
 
-    def target(self, job: str, page: Callable[[], str] | None) -> Undo:
-        """A further target of the scrape job `apps`: with *page* one that answers so, without one that nobody is."""
+    def target(self, job: str, page: Callable[[], str] | None, *, like: str = "apps") -> Undo:
+        """A further target of a scrape job: with *page* one that answers so, without one that nobody is."""
         with contextlib.ExitStack() as stack:
             port = stack.enter_context(_serving(page)) if page else 9
-            stack.callback(self.scraped(job, port))
+            stack.callback(self.scraped(job, port, like=like))
             return stack.pop_all().close
 
 

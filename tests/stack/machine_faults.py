@@ -1,7 +1,7 @@
 """Faults of machines, which are played or fenced in, so that the one that the demo is a guest of comes to no harm.
 
 Each has an exporter of its own: one reads a prepared `/proc`; one sees small disks that are mounted in a namespace of
-its own, which takes root, and are gone with it; one waits for a file that never opens.
+its own, which takes root, and are gone with it; one waits for a file that answers late.
 """
 
 import contextlib
@@ -77,13 +77,26 @@ def _played(job: str, collectors: str, machine: Callable[[float], Files]) -> Cal
     return turn_on
 
 
-def _stuck(world: World) -> Undo:
-    """A list of file systems that nobody ever writes: who opens it waits for ever."""
+def _slow(world: World) -> Undo:
+    """A list of file systems that takes 2.5 s each time: who opens it waits for its writer."""
     with contextlib.ExitStack() as stack:
         proc = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="llmvitals-proc-")))
-        (proc / "1").mkdir()
-        os.mkfifo(proc / "1" / "mounts")
-        stack.callback(_exporter(world, "stuck-machine", "--only", "filesystem", "--procfs", str(proc)))
+        mounts = proc / "1" / "mounts"
+        mounts.parent.mkdir()
+        os.mkfifo(mounts)
+
+        def answer(_: int) -> None:
+            # Fails while nobody reads, and is tried again.
+            writer = os.open(mounts, os.O_WRONLY | os.O_NONBLOCK)
+            try:
+                time.sleep(2.5)
+                os.write(writer, b"/dev/played / ext4 rw 0 0\n")
+            finally:
+                os.close(writer)
+
+        stack.callback(world.repeat(answer, 0.05))
+        patience = ("--collector-timeout", "4")
+        stack.callback(_exporter(world, "slow-machine", "--only", "filesystem", "--procfs", str(proc), *patience))
         return stack.pop_all().close
 
 
@@ -146,10 +159,10 @@ MACHINE_FAULTS = (
         _small_disks,
     ),
     Fault(
-        "played: an exporter's list of file systems never opens, as where a network disk hangs",
+        "played: an exporter's list of file systems takes 2.5 s, and `--collector-timeout` is more than that",
         ("ExporterCollectorSlow",),
         0,
         1800,
-        _stuck,
+        _slow,
     ),
 )
