@@ -292,7 +292,8 @@ def _genai_engines() -> Group:
 def _jobs() -> RuleFile:
     per_job = ["job", *VOCABULARY, "src"]
     rules = [
-        record("llm:error_ratio:1m", "llm:errors:rate1m / (llm:requests:rate1m > 0)"),
+        # Where rules are late, the two may be of two evaluations: some errors would seem to be more than all calls.
+        record("llm:error_ratio:1m", "clamp_max(llm:errors:rate1m / (llm:requests:rate1m > 0), 1)"),
         record("llm:job_requests:rate1m", total("llm:requests:rate1m", per_job)),
         record("llm:job_errors:rate1m", total("llm:errors:rate1m", per_job)),
         record("llm:job_errors_by_type:rate1m", total("llm:errors_by_type:rate1m", [*per_job, "error_type"])),
