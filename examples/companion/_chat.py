@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import itertools
 import json
 import time
 from collections import deque
@@ -14,6 +15,7 @@ from typing import Any, Literal
 
 import cachetools
 
+from companion._dials import Dials
 from companion._inner import InnerLife
 from companion._journal import Journal
 from companion._llm import LLM, Answer
@@ -94,6 +96,7 @@ class Chat:
         settings: Settings,
         vitals: Vitals,
         tuning: Tuning,
+        dials: Dials,
         *,
         llm: LLM,
         store: Store,
@@ -107,6 +110,8 @@ class Chat:
         self._inner = inner
         self._turns = turns
         self._tuning = tuning
+        self._dials = dials
+        self._numbers = itertools.count(1)
         self._llm = llm
         self._store = store
         self._loop = asyncio.get_running_loop()
@@ -205,7 +210,8 @@ class Chat:
         return {"questions": len(questions), "warmed": warmed}
 
     def _operation(self, mode: Mode) -> Operation:
-        return self._vitals.operation(mode, target_seconds=TARGET_SECONDS[mode])
+        name = f"{mode}_{next(self._numbers)}" if self._dials.numbered_operations else mode
+        return self._vitals.operation(name, target_seconds=TARGET_SECONDS[mode])
 
     async def _prompt(self, question: Question) -> _Prompt:
         messages: list[Any] = [{"role": "system", "content": _SYSTEM[question.mode]}]

@@ -12,6 +12,10 @@ LIMITS = {
     "voice_noise": (0.0, 1.0),
     "turns_per_second": (0.0, 1000.0),
     "search_seconds": (0.0, 10.0),
+    "size_error_ratio": (0.0, 1.0),
+    "cleanup_seconds": (0.0, 600.0),
+    "close_seconds": (0.0, 120.0),
+    "numbered_operations": (0.0, 1.0),
 }
 
 
@@ -29,3 +33,11 @@ class Dials:
     """In place of the limit that was set; 0 leaves that."""
     search_seconds: float = 0.0
     """More for each search of the journal."""
+    size_error_ratio: float = 0.0
+    """Of the times that a scrape asks how large the journal is, this share fails."""
+    cleanup_seconds: float = 0.0
+    """More for each clean-up of old exchanges."""
+    close_seconds: float = 0.0
+    """More to close the store, during which nothing else is done: it holds up the event loop."""
+    numbered_operations: float = 0.0
+    """1 gives each request an operation of its own, as if its name had the request's number in it."""

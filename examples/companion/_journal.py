@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import random
 import sqlite3
 import time
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ __all__ = ["Journal", "Memory"]
 _SCHEMA = "CREATE VIRTUAL TABLE IF NOT EXISTS documents USING fts5(text, user UNINDEXED)"
 _CANDIDATES = 50
 _BATCH = 100
+_FILLED_AT_ONCE = 5000
 _BATCH_SECONDS = 2.0
 _READERS = 8
 _LEAST_SIMILARITY = 0.7
@@ -48,7 +50,7 @@ class Journal:
         self._count = 0
         self._memory = vitals.semantic_memory(
             "journal",
-            size=lambda: self._count,
+            size=self._size,
             max_documents=max_documents,
             least_similarity=_LEAST_SIMILARITY,
             target_seconds=2.0,
@@ -95,6 +97,13 @@ class Journal:
             lines = [f"- {memory.text}" for memory in memories if memory.similarity >= _LEAST_SIMILARITY]
             return "The user said earlier:\n" + "\n".join(lines) if lines else ""
 
+    async def fill(self, count: int) -> None:
+        """Write so many documents that nobody will ask for."""
+        async with self._writing:
+            for start in range(0, count, _FILLED_AT_ONCE):
+                numbers = range(start, min(start + _FILLED_AT_ONCE, count))
+                await asyncio.to_thread(self._insert, [("nobody", f"page {number}") for number in numbers])
+
     async def tidy(self) -> int:
         """Remove doubles and, over the limit, the oldest; merge the index. How many documents went."""
         with self._memory.optimise():
@@ -109,6 +118,11 @@ class Journal:
         await asyncio.gather(*self._on_the_way, return_exceptions=True)
         self._readers.close()
         self._writer.close()
+
+    def _size(self) -> int:
+        if random.random() < self._dials.size_error_ratio:
+            raise RuntimeError("the dials ask for an error")
+        return self._count
 
     async def _put(self, user: str, text: str) -> None:
         with contextlib.suppress(sqlite3.Error, TimeoutError, RuntimeError):

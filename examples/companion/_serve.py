@@ -19,7 +19,7 @@ from starlette.applications import Starlette
 import llmvitals
 from companion._bodies import MAX_BODY_BYTES
 from companion._chat import Chat
-from companion._demo import demo_routes, dials_route
+from companion._demo import demo_routes, dials_route, late_start
 from companion._dials import Dials
 from companion._effects import EffectLedger
 from companion._inner import InnerLife
@@ -82,10 +82,10 @@ async def _assembled(settings: Settings, vitals: Vitals, ledger: EffectLedger) -
         # What takes questions is closed before what answers them, and the store that both write to last.
         shutdown = vitals.shutdown(timeout_seconds=30)
         stack.push_async_callback(shutdown.arun)
-        with startup.phase("store"):
-            store = await Store.open(settings.data_dir / "companion.db", vitals)
-            shutdown.register("store", store.close)
         dials = Dials()
+        with startup.phase("store"):
+            store = await Store.open(settings.data_dir / "companion.db", vitals, dials)
+            shutdown.register("store", store.close)
         with startup.phase("journal"):
             journal = await Journal.open(
                 settings.data_dir / "journal.db", vitals, dials, max_documents=settings.journal_max_documents
@@ -93,6 +93,8 @@ async def _assembled(settings: Settings, vitals: Vitals, ledger: EffectLedger) -
             shutdown.register("journal", journal.close)
         tuning = Tuning()
         with startup.phase("models"):
+            if settings.demo_faults:
+                await asyncio.sleep(late_start(settings.data_dir))
             llm = LLM(settings, vitals, tuning)
             shutdown.register("models", llm.close, priority=1)
         with startup.phase("inner_life"):
@@ -106,6 +108,7 @@ async def _assembled(settings: Settings, vitals: Vitals, ledger: EffectLedger) -
                 settings,
                 vitals,
                 tuning,
+                dials,
                 llm=llm,
                 store=store,
                 journal=journal,
@@ -118,14 +121,14 @@ async def _assembled(settings: Settings, vitals: Vitals, ledger: EffectLedger) -
             shutdown.register("sockets", sockets.close, priority=2)
         offer_tunables(vitals, tuning, llm.providers, sockets.outbox)
         _offer(settings, vitals, llm, chat, store)
-        _tidy_up(settings, vitals, store, journal)
+        _tidy_up(settings, vitals, dials, store, journal)
         summary = Summary(vitals, settings, tuning, llm, chat)
         # Last, because starting is allowed to hold the loop up.
         vitals.watch_loop(name="main")
         startup.ready()
         routes = [sockets.route(), voice.route()]
         if settings.demo_faults:
-            routes += [*demo_routes(chat, ledger), dials_route(dials)]
+            routes += [*demo_routes(settings, chat, journal, ledger), dials_route(dials)]
         yield application(chat, routes, summary.as_json, hosts=_LOOPBACK if settings.host in _LOOPBACK else None)
         # Nothing may be asked of what is being taken apart; the agent's thread may be waiting for this loop.
         await asyncio.to_thread(vitals.close)
@@ -145,7 +148,7 @@ def _offer(settings: Settings, vitals: Vitals, llm: LLM, chat: Chat, store: Stor
     vitals.health_check("database", store.check, interval_seconds=every)
 
 
-def _tidy_up(settings: Settings, vitals: Vitals, store: Store, journal: Journal) -> None:
+def _tidy_up(settings: Settings, vitals: Vitals, dials: Dials, store: Store, journal: Journal) -> None:
     """What is removed now and then, and how often."""
     numbers = settings.numbers
 
@@ -159,7 +162,13 @@ def _tidy_up(settings: Settings, vitals: Vitals, store: Store, journal: Journal)
     cleanup("stuck_batches", numbers.cleanup_batches_seconds)
     cleanup("journal", 300.0, journal.tidy)
     keep = settings.history_days * 86_400
-    cleanup("old_exchanges", 3600.0, lambda: store.delete_before(time.time() - keep))
+
+    def old_exchanges() -> Awaitable[int]:
+        # In the clean-up's own thread.
+        time.sleep(dials.cleanup_seconds)
+        return store.delete_before(time.time() - keep)
+
+    cleanup("old_exchanges", 3600.0, old_exchanges)
 
 
 def _start_vitals(settings: Settings, ledger: EffectLedger) -> Vitals:

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sqlite3
+import time
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
 import aiosqlite
 
+from companion._dials import Dials
 from llmvitals import Vitals
 
 __all__ = ["Exchange", "Store"]
@@ -32,6 +36,8 @@ CREATE INDEX IF NOT EXISTS exchanges_by_time ON exchanges (at);
 _BACKLOG = 10_000
 _BATCH = 100
 _BATCH_SECONDS = 0.05
+# Reading all of the file may take this share of the time.
+_CHECKED_SHARE = 0.02
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +58,11 @@ class Store:
     llmvitals' integration with aiosqlite tells of every statement, and how long it waited for the thread.
     """
 
-    def __init__(self, db: aiosqlite.Connection, vitals: Vitals) -> None:
+    def __init__(self, db: aiosqlite.Connection, path: Path, vitals: Vitals, dials: Dials) -> None:
         self._db = db
+        self._path = path
+        self._dials = dials
+        self._whole_at = 0.0
         self._inbox = vitals.batcher("store", self._insert, max_items=_BATCH, max_wait_seconds=_BATCH_SECONDS)
         self._on_the_way: set[asyncio.Task[None]] = set()
         # One transaction at a time: the connection has no more.
@@ -61,7 +70,7 @@ class Store:
         self._lost = 0
 
     @classmethod
-    async def open(cls, path: Path, vitals: Vitals) -> Self:
+    async def open(cls, path: Path, vitals: Vitals, dials: Dials) -> Self:
         """Open or make the database. Raises sqlite3.Error when the file is not one, or cannot be written."""
         db = await aiosqlite.connect(path)
         try:
@@ -73,7 +82,7 @@ class Store:
             await db.close()
             raise
         vitals.sqlite_file("companion", path)
-        return cls(db, vitals)
+        return cls(db, path, vitals, dials)
 
     def remember(self, exchange: Exchange) -> None:
         """Write *exchange* soon. When the backlog is full it is lost, and the log says so."""
@@ -120,16 +129,30 @@ class Store:
         return deleted
 
     async def check(self) -> None:
-        """Raise sqlite3.Error when the database does not answer."""
-        await self._rows("SELECT 1", ())
+        """Raise sqlite3.Error when what is on disk cannot be read, or is no longer the database that it was."""
+        await asyncio.to_thread(self._look)
 
     async def close(self) -> None:
         """Write what waits, then close."""
+        time.sleep(self._dials.close_seconds)  # noqa: ASYNC251 -- what the dial is for
         # What was remembered just now has not even been queued.
         await asyncio.sleep(0)
         await self._inbox.close()
         await asyncio.gather(*self._on_the_way)
         await self._db.close()
+
+    def _look(self) -> None:
+        # On a connection of its own: the open one answers from memory, even when its file is gone or overwritten.
+        begun = time.monotonic()
+        with closing(sqlite3.connect(f"{self._path.absolute().as_uri()}?mode=rw", uri=True, timeout=1)) as db:
+            db.execute("SELECT * FROM exchanges ORDER BY id DESC LIMIT 1").fetchone()
+            if begun < self._whole_at:
+                return
+            found = db.execute("PRAGMA quick_check(1)").fetchone()[0]
+        # Not before, so that a fault is told until it is gone.
+        if found != "ok":
+            raise sqlite3.DatabaseError(found)
+        self._whole_at = time.monotonic() + (time.monotonic() - begun) / _CHECKED_SHARE
 
     async def _rows(self, sql: str, parameters: tuple[Any, ...]) -> list[Any]:
         return list(await self._db.execute_fetchall(sql, parameters))

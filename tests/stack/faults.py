@@ -4,6 +4,7 @@ import itertools
 import time
 from collections.abc import Callable
 
+from tests.stack.app_faults import APP_FAULTS
 from tests.stack.demo_world import Undo, World
 from tests.stack.fault import Fault
 from tests.stack.gpu_faults import GPU_FAULTS
@@ -250,6 +251,7 @@ FAULTS: tuple[Fault, ...] = (
         420,
         lambda world: _both(world.stop("alertmanager"), _repeated_piles(world)),
     ),
+    *APP_FAULTS,
     *GPU_FAULTS,
     *MACHINE_FAULTS,
     *SERVER_FAULTS,

@@ -1,8 +1,8 @@
 """Turns every fault of the demo on, in a running demo of its own, and notes which alerts really fired, and when.
 
-    python -m tests.stack.fire_alerts [--write] [--only ALERT ...]
+    python -m tests.stack.fire_alerts [--write] [--only ALERT ... [--in-turn]]
 
-Takes about 45 minutes, because many alerts look back ten minutes; --only turns on, at once, what these alerts need.
+Takes an hour and a half, because many alerts look back ten minutes; --only turns on, at once, what these alerts need.
 Ctrl-C ends it and what it started. --write keeps what was seen in docs/alerts-fired.json, from which docs/alerts.md is
 made; with --only, what was seen of these alerts. Only root may mount the small disks that two of the alerts are about.
 """
@@ -135,13 +135,15 @@ def _version(program: str) -> str:
     return (done.stdout + done.stderr).split("version ")[-1].split()[0].rstrip(",")
 
 
-def _chosen(alerts: Sequence[str]) -> tuple[Fault, ...]:
-    """The faults of *alerts*, all of which begin at once."""
-    return tuple(
-        dataclasses.replace(fault, start=0, alerts=tuple(sorted(set(fault.alerts) & set(alerts))))
-        for fault in FAULTS
-        if set(fault.alerts) & set(alerts)
-    )
+def _chosen(alerts: Sequence[str], *, in_turn: bool) -> tuple[Fault, ...]:
+    """The faults of *alerts*, all of which begin at once, or each when the one before has been over for a minute."""
+    chosen: list[Fault] = []
+    start = 0.0
+    for fault in FAULTS:
+        if wanted := tuple(sorted(set(fault.alerts) & set(alerts))):
+            chosen.append(dataclasses.replace(fault, start=start, alerts=wanted))
+            start += fault.seconds + 60 if in_turn else 0
+    return tuple(chosen)
 
 
 def _wrong_prices(root: Path) -> None:
@@ -156,8 +158,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--write", action="store_true", help="keep what was seen for docs/alerts.md")
     parser.add_argument("--only", nargs="+", metavar="ALERT", help="turn on what these need, all at once")
+    parser.add_argument("--in-turn", action="store_true", help="with --only: one fault after the other")
     options = parser.parse_args()
-    faults = _chosen(options.only) if options.only else FAULTS
+    faults = _chosen(options.only, in_turn=options.in_turn) if options.only else FAULTS
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with tempfile.TemporaryDirectory(prefix="llmvitals-alerts-") as folder:
         root = Path(folder)
