@@ -14,6 +14,12 @@ from grafana.builder.thresholds import Limit, line_steps, steps
 
 Panel = dict[str, Any]
 
+# A legend takes at most a third of its panel: in the higher one, four lines of a table have room.
+HEIGHT = 8
+TABLE_HEIGHT = 10
+# The line of a limit is not the axis' end.
+LINE_IN_VIEW = 1.1
+
 # A number that multiplies a baseline: "1.50 \u00d7".
 MULTIPLE = "suffix:\u00d7"
 
@@ -56,7 +62,7 @@ def timeseries(
     *,
     unit: str,
     width: int = 8,
-    height: int = 8,
+    height: int | None = None,
     limit: Limit | None = None,
     stacked: bool = False,
     bars: bool = False,
@@ -75,9 +81,10 @@ def timeseries(
     """
     Lines, steps or bars over time.
 
-    *soft_high* is how far the axis reaches at least, so that a flat zero does not stand under "100". A *single* kind
-    of line is blue, and several of it are shades of blue: a palette would give them the green, yellow and red that mean
-    "well" and "act" elsewhere.
+    *soft_high* is how far the axis reaches at least, so that a flat zero does not stand under "100"; it reaches the
+    line of a *limit*. A *legend_table* is for what is often more than three lines, and has a higher panel. A *single*
+    kind of line is blue, and several of it are shades of blue: a palette would give them the green, yellow and red that
+    mean "well" and "act" elsewhere.
     """
     custom: dict[str, Any] = {
         "axisBorderShow": False,
@@ -93,7 +100,9 @@ def timeseries(
         "thresholdsStyle": {"mode": "dashed" if limit else "off"},
     }
     defaults = defaults_of(unit, limit, no_value=no_value, low=low, high=high, decimals=decimals, mappings=mappings)
-    if soft_high is not None:
+    if limit is not None:
+        soft_high = max(soft_high or 0, LINE_IN_VIEW * (limit.warning or limit.critical or 0))
+    if soft_high is not None and high is None:
         custom["axisSoftMax"] = soft_high
     defaults["thresholds"] = line_steps(limit)
     defaults["color"] = {"mode": "shades", "fixedColor": "blue"} if single else {"mode": "palette-classic"}
@@ -116,7 +125,7 @@ def timeseries(
         queries,
         defaults=defaults,
         options=options,
-        size=(width, height),
+        size=(width, height or (TABLE_HEIGHT if legend_table else HEIGHT)),
         overrides=overrides,
         interval=interval,
     )

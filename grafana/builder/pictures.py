@@ -104,7 +104,8 @@ def pie(
         "displayLabels": [],
         "legend": {
             "displayMode": "table",
-            "placement": "right",
+            # Beside a narrow ring, the legend has no room for its numbers.
+            "placement": "right" if width > 6 else "bottom",
             "showLegend": True,
             "values": ["value", "percent"],
         },

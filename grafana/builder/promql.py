@@ -74,6 +74,18 @@ def share_of_time(expression: str) -> str:
     return f"clamp_max({expression}, 1)"
 
 
+def top(expression: str, *by: str, last: str, most: int = 10) -> str:
+    """
+    A sum *by* labels: the *most* highest at each moment, and what the rest adds up to, whose label *last* is "other".
+
+    What is left of a sum by the inexactness of binary fractions is no rest.
+    """
+    whole = total(expression, *by)
+    highest = f"topk({most}, {whole})"
+    rest = f'label_replace({total(whole)} - {total(highest)} > 1e-6, "{last}", "other", "", "")'
+    return f"{highest} or {rest}"
+
+
 def share_or_zero(part: str, whole: str) -> str:
     """Like `ratio`, for a *part* whose series is born with its first event: until then it is 0, not missing."""
     return f"({part} or 0 * {whole}) / ({whole} > 0)"

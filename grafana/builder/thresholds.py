@@ -36,6 +36,7 @@ INBOX_AGE = Limit("RemediationFailing", critical=30)
 GPU_MEMORY_RATIO = Limit("GPUMemoryNearlyFull", warning=0.95)
 GPU_TEMPERATURE = Limit("GPUTemperatureHigh", warning=85, critical=92)
 API_ERROR_RATIO = Limit("LLMApiErrors", warning=0.05)
+API_SECONDS = Limit("LLMApiSlow", warning=0.5)
 STREAMS_ABORTED = Limit("LLMStreamAborted", warning=0.05)
 RETRY_RATIO = Limit("LLMRetryStorm", warning=0.3)
 LIMIT_HEADROOM = Limit("LLMLimitNearlySpent", warning=0.1, low=True)
@@ -73,6 +74,7 @@ LIMITS = (
     RECONCILE_AGE,
     INBOX_AGE,
     API_ERROR_RATIO,
+    API_SECONDS,
     STREAMS_ABORTED,
     RETRY_RATIO,
     LIMIT_HEADROOM,

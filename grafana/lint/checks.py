@@ -5,6 +5,7 @@ Each takes a dashboard and yields where and what. What Grafana's own types say i
 catalogues, and the grid, in ``tests/grafana``.
 """
 
+import math
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -12,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from grafana.builder import thresholds
+from grafana.builder.panels import TABLE_HEIGHT
 from grafana.lint.load import ROOT, Dashboard, panels, targets, tree, variables
 from grafana.lint.types import published_types, round_trip, unit_names
 from prometheus.lint.load import calls, selectors, walk
@@ -23,6 +25,12 @@ ROW_TITLE = 40
 RATES = ("rate", "irate", "increase")
 # Of a counter, these need no rate: whether it is there, how many there are, and when it changed.
 WITHOUT_RATE = ("absent", "present_over_time", "changes", "timestamp", "count_over_time")
+
+# In columns of the grid: a tile's title, and an axis beside its lines.
+LEAST_WIDTH = 6
+LEAST_WIDTHS = {"stat": 3, "gauge": 3}
+LINES_OF_A_LIST = 4
+CALCS = ["mean", "max", "lastNotNull"]
 
 Found = Iterator[tuple[str, str]]
 
@@ -164,6 +172,36 @@ def threshold_of_an_alert(dashboard: Dashboard) -> Found:
                 yield panel["title"], "changes colour at numbers that grafana/builder/thresholds.py ties to no alert"
 
 
+def limit_in_view(dashboard: Dashboard) -> Found:
+    for panel in panels(dashboard):
+        defaults = panel.get("fieldConfig", {}).get("defaults", {})
+        custom = defaults.get("custom", {})
+        if custom.get("thresholdsStyle", {}).get("mode", "off") == "off":
+            continue
+        nearest = min(step["value"] for step in defaults["thresholds"]["steps"] if step["value"] is not None)
+        if defaults.get("max", custom.get("axisSoftMax", -math.inf)) < nearest:
+            yield panel["title"], f"the line at {nearest:g} is out of sight on a calm day: no axisSoftMax reaches it"
+
+
+def legend_room(dashboard: Dashboard) -> Found:
+    for panel in panels(dashboard):
+        legend = panel.get("options", {}).get("legend", {})
+        if panel["type"] != "timeseries":
+            continue
+        if legend.get("displayMode") != "table":
+            if len(panel["targets"]) > LINES_OF_A_LIST:
+                yield panel["title"], f"a list names more than {LINES_OF_A_LIST} kinds of lines: make it a table"
+        elif legend.get("calcs") != CALCS or panel["gridPos"]["h"] < TABLE_HEIGHT:
+            yield panel["title"], f"a table has the columns {', '.join(CALCS)}, and a panel {TABLE_HEIGHT} high"
+
+
+def room(dashboard: Dashboard) -> Found:
+    for panel in panels(dashboard):
+        least = LEAST_WIDTHS.get(panel["type"], LEAST_WIDTH)
+        if panel["gridPos"]["w"] < least:
+            yield panel["title"], f"is narrower than {least} columns: its words are cut"
+
+
 def _is_limit(value: Any) -> bool:
     return isinstance(value, thresholds.Limit)
 
@@ -274,6 +312,9 @@ CHECKS: Mapping[str, Callable[[Dashboard], Found]] = {
     "row-title": row_titles,
     "panel-no-targets": panel_no_targets,
     "panel-threshold": threshold_of_an_alert,
+    "panel-limit-in-view": limit_in_view,
+    "panel-legend": legend_room,
+    "panel-room": room,
     "target-promql": target_promql,
     "target-rate-interval": target_rate_interval,
     "target-job": _target_label("job"),

@@ -39,7 +39,8 @@ RIGHTLY_EMPTY = {f"llmvitals-llm-servers / {title}": _NO_ENGINE for title in _EN
     "Wait before a retry": _WELL,
     "Wait before a retry: heatmap": _WELL,
     "Time-outs by phase": _WELL,
-    "Evicted by reason": _WELL,
+    "Profiles evicted": _WELL,
+    "Wait for a limit p95": _WELL,
     "Lines of code that grow": _WELL,
     "Events worth remembering": _WELL,
     "Calls without a price": _WELL,
@@ -65,5 +66,5 @@ RIGHTLY_EMPTY = {f"llmvitals-llm-servers / {title}": _NO_ENGINE for title in _EN
     "Hit ratio by tier": "no Redis is started",
     "Tiers that answer": "no Redis is started",
     "Falling back to the local tier": "no Redis is started",
-    "Workers": "the demo is one process",
+    "Memory of workers": "the demo is one process",
 }

@@ -77,6 +77,19 @@ MISTAKES = [
         ),
         "ties to no alert",
     ),
+    (
+        "panel-limit-in-view",
+        lambda d: (
+            panel(d)["fieldConfig"]["defaults"]
+            .setdefault("thresholds", {})
+            .update(steps=[{"color": "green", "value": None}, {"color": "red", "value": 7}]),
+            panel(d)["fieldConfig"]["defaults"]["custom"].update(thresholdsStyle={"mode": "dashed"}, axisSoftMax=6),
+        ),
+        "the line at 7 is out of sight",
+    ),
+    ("panel-legend", lambda d: panel(d)["targets"].extend([target(d)] * 4), "more than 4 kinds of lines"),
+    ("panel-legend", lambda d: panel(d)["options"]["legend"].update(displayMode="table", calcs=["mean"]), "10 high"),
+    ("panel-room", lambda d: panel(d)["gridPos"].update(w=4), "narrower than 6 columns"),
     ("target-promql", lambda d: target(d).update(expr="sum(rate(x[1m])"), "is no PromQL"),
     ("target-rate-interval", lambda d: target(d).update(expr="rate(process_cpu_seconds_total[5m])"), "over [5m]"),
     ("target-job", lambda d: target(d).update(expr='up{instance=~"$instance"}'), 'up is not asked with job=~"$job"'),

@@ -16,11 +16,15 @@ from grafana.builder.promql import (
     ratio,
     select,
     share_or_zero,
+    top,
     total,
 )
-from grafana.builder.thresholds import CACHE_HIT_RATIO, POOL_RATIO
+from grafana.builder.thresholds import API_SECONDS, CACHE_HIT_RATIO, POOL_RATIO
 
 LOOKUPS = "llmvitals_cache_requests_total"
+SERVED = "http_server_request_duration_seconds"
+# As the alert tells them from those that are as slow as their model.
+QUICK = 'http_route!~".*(chat|completion|stream|message|voice|speech|embed|ws).*|/healthz"'
 TIERS = "llmvitals_cache_tier_requests_total"
 RESULT_COLORS = {"hit": "blue", "miss": "light-blue", "error": "red"}
 ENDS_OF_ENTRIES = {"size": "blue", "ttl": "light-blue", "cleared": "purple"}
@@ -34,8 +38,8 @@ def build() -> dict[str, Any]:
     rows = [
         Row(1, "", _first_line()),
         Row(100, "Caches", _caches()),
-        Row(200, "Tiers, and the provider's own cache", _tiers()),
         Row(300, "Batches", _batches()),
+        Row(200, "Second tier (vitals.tiered_cache)", _tiers(), folded=True),
     ]
     return dashboard(
         "llmvitals-caches",
@@ -56,11 +60,10 @@ def _first_line() -> list[Panel]:
     """What a performance panel of a messaging front end shows, in its order."""
     used = total(select("llmvitals_pool_connections", SERVICE, 'state="used"'), "job", "instance", "pool")
     size = total(select("llmvitals_pool_max_connections", SERVICE), "job", "instance", "pool")
-    operation = "llmvitals_operation_duration_seconds"
     return [
         stat(
             2,
-            "Hit ratio",
+            "Cache hit rate",
             "Share of the look-ups that found an entry, in all caches together.",
             Query(_hits()),
             unit="percentunit",
@@ -81,10 +84,11 @@ def _first_line() -> list[Panel]:
         stat(
             4,
             "Mean response",
-            f"Of the application's operations, whatever answered them. {alerted('LLMLatencyHigh')}",
-            Query(ratio(total(rate(f"{operation}_sum", SERVICE)), total(rate(f"{operation}_count", SERVICE)))),
+            "Of the HTTP routes that wait for no model; the alert watches their p95.",
+            Query(ratio(total(rate(f"{SERVED}_sum", SERVICE, QUICK)), total(rate(f"{SERVED}_count", SERVICE, QUICK)))),
             unit="s",
-            no_value="No operations",
+            limit=API_SECONDS,
+            no_value="No requests",
         ),
         stat(
             5,
@@ -106,10 +110,12 @@ def _first_line() -> list[Panel]:
         ),
         stat(
             7,
-            "Items batched",
-            "Messages that went through a queue, per second.",
-            Query(total(rate("llmvitals_batch_items_total", SERVICE))),
-            unit="ops",
+            "Messages",
+            "Items that went into a batch, in the chosen range.",
+            Query(total(increase("llmvitals_batch_items_total", SERVICE))),
+            unit="none",
+            decimals=0,
+            sparkline=False,
             no_value=NO_BATCHES,
         ),
         stat(
@@ -122,9 +128,9 @@ def _first_line() -> list[Panel]:
         ),
         stat(
             9,
-            "In batches",
-            f"Items that wait for their flush now. {alerted('LLMBatchQueueGrowing')}",
-            Query(total(select("llmvitals_batch_queue_depth", SERVICE))),
+            "Active batches",
+            f"Queues in which items wait for their flush now. {alerted('LLMBatchQueueGrowing')}",
+            Query(f"sum({select('llmvitals_batch_queue_depth', SERVICE)} > bool 0)"),
             unit="short",
             no_value=NO_BATCHES,
         ),
@@ -132,6 +138,8 @@ def _first_line() -> list[Panel]:
 
 
 def _caches() -> list[Panel]:
+    cached = total(select(DETAILS, SERVICE, 'src="client"', 'kind="cache_read"'), "job", "model")
+    read = total(select(TOKENS, SERVICE, 'src="client"', 'direction="input"'), "job", "model")
     entries, most = select("llmvitals_cache_entries", SERVICE), select("llmvitals_cache_max_entries", SERVICE)
     return [
         timeseries(
@@ -141,6 +149,7 @@ def _caches() -> list[Panel]:
             [Query(_hits("job", "cache"), "{{cache}}")],
             unit="percentunit",
             high=1,
+            legend_table=True,
             limit=CACHE_HIT_RATIO,
             no_value="No look-ups",
         ),
@@ -151,6 +160,7 @@ def _caches() -> list[Panel]:
             [Query(total(rate(LOOKUPS, SERVICE), "result"), "{{result}}")],
             unit="ops",
             stacked=True,
+            legend_table=True,
             overrides=color_by_name(RESULT_COLORS),
             no_value="No look-ups",
         ),
@@ -158,26 +168,29 @@ def _caches() -> list[Panel]:
             103,
             "Look-ups by cache",
             "Per second.",
-            [Query(total(rate(LOOKUPS, SERVICE), "cache"), "{{cache}}")],
+            [Query(top(rate(LOOKUPS, SERVICE), "cache", last="cache"), "{{cache}}")],
             unit="ops",
             stacked=True,
+            legend_table=True,
             no_value="No look-ups",
         ),
         bargauge(
             104,
-            "Fill",
+            "Cache fill",
             "Entries against the most that the cache may hold. Full is no fault: it evicts. Of the fullest instance.",
             Query(aggregate("max", ratio(entries, most), "cache"), "{{cache}}"),
             unit="percentunit",
+            width=6,
             decimals=1,
             no_value=NO_CACHES,
         ),
         bargauge(
             105,
-            "Bytes",
+            "Cache bytes",
             "Keys and values with what they directly refer to, estimated from 20 of them; all instances together.",
             Query(total(select("llmvitals_cache_bytes", SERVICE), "cache"), "{{cache}}"),
             unit="bytes",
+            width=6,
             high=None,
             no_value=NO_CACHES,
         ),
@@ -187,50 +200,11 @@ def _caches() -> list[Panel]:
             "Entries per second that left: for want of room (size), of age (ttl), or on demand (cleared).",
             [Query(total(rate("llmvitals_cache_evictions_total", SERVICE), "reason"), "{{reason}}")],
             unit="ops",
+            width=6,
             stacked=True,
             soft_high=0.1,
             overrides=color_by_name(ENDS_OF_ENTRIES),
             no_value="Nothing was evicted",
-        ),
-    ]
-
-
-def _tiers() -> list[Panel]:
-    by = ("job", "cache", "tier")
-    hits = total(rate(TIERS, SERVICE, 'result="hit"'), *by)
-    asked = total(rate(TIERS, SERVICE, 'result=~"hit|miss"'), *by)
-    up = aggregate("min", select("llmvitals_cache_tier_up", SERVICE), *by)
-    cached = total(select(DETAILS, SERVICE, 'src="client"', 'kind="cache_read"'), "job", "model")
-    read = total(select(TOKENS, SERVICE, 'src="client"', 'direction="input"'), "job", "model")
-    return [
-        timeseries(
-            201,
-            "Hit ratio by tier",
-            "Share of the look-ups in a tier (local, Redis) that found an entry.",
-            [Query(share_or_zero(hits, asked), "{{cache}} {{tier}}")],
-            unit="percentunit",
-            high=1,
-            width=6,
-            no_value=NO_TIERS,
-        ),
-        state_timeline(
-            202,
-            "Tiers that answer",
-            f"A cache does without a tier that is away. {alerted('LLMCacheTierDown')}",
-            [Query(up, "{{cache}} {{tier}}")],
-            mappings=value_map({0: ("away", "red"), 1: ("answers", "green")}),
-            width=6,
-            no_value=NO_TIERS,
-        ),
-        timeseries(
-            203,
-            "Falling back to the local tier",
-            f"Times per second that a cache did without Redis. {alerted('LLMCacheFallbacks')}",
-            [Query(total(rate("llmvitals_cache_fallbacks_total", SERVICE), "cache", "reason"), "{{cache}} {{reason}}")],
-            unit="ops",
-            soft_high=0.1,
-            width=6,
-            no_value=NO_TIERS,
         ),
         timeseries(
             204,
@@ -241,6 +215,42 @@ def _tiers() -> list[Panel]:
             width=6,
             soft_high=0.1,
             no_value="No token usage",
+        ),
+    ]
+
+
+def _tiers() -> list[Panel]:
+    by = ("job", "cache", "tier")
+    hits = total(rate(TIERS, SERVICE, 'result="hit"'), *by)
+    asked = total(rate(TIERS, SERVICE, 'result=~"hit|miss"'), *by)
+    up = aggregate("min", select("llmvitals_cache_tier_up", SERVICE), *by)
+    return [
+        timeseries(
+            201,
+            "Hit ratio by tier",
+            "Share of the look-ups in a tier (local, Redis) that found an entry.",
+            [Query(share_or_zero(hits, asked), "{{cache}} {{tier}}")],
+            unit="percentunit",
+            high=1,
+            no_value=NO_TIERS,
+        ),
+        state_timeline(
+            202,
+            "Tiers that answer",
+            f"A cache does without a tier that is away. {alerted('LLMCacheTierDown')}",
+            [Query(up, "{{cache}} {{tier}}")],
+            mappings=value_map({0: ("away", "red"), 1: ("answers", "green")}),
+            width=8,
+            no_value=NO_TIERS,
+        ),
+        timeseries(
+            203,
+            "Falling back to the local tier",
+            f"Times per second that a cache did without Redis. {alerted('LLMCacheFallbacks')}",
+            [Query(total(rate("llmvitals_cache_fallbacks_total", SERVICE), "cache", "reason"), "{{cache}} {{reason}}")],
+            unit="ops",
+            soft_high=0.1,
+            no_value=NO_TIERS,
         ),
     ]
 
@@ -274,6 +284,7 @@ def _batches() -> list[Panel]:
             "95 of 100 items wait less.",
             [Query(quantile(0.95, "llmvitals_batch_wait_seconds", SERVICE, by=queue), "{{queue}}")],
             unit="s",
+            legend_table=True,
             no_value=NO_BATCHES,
         ),
         timeseries(
@@ -286,6 +297,7 @@ def _batches() -> list[Panel]:
             ],
             unit="short",
             overrides=[dashed("batch", "text")],
+            legend_table=True,
             no_value=NO_BATCHES,
         ),
         timeseries(
@@ -295,6 +307,7 @@ def _batches() -> list[Panel]:
             [Query(total(rate("llmvitals_batch_items_total", SERVICE), "queue", "priority"), "{{queue}} {{priority}}")],
             unit="ops",
             stacked=True,
+            legend_table=True,
             no_value=NO_BATCHES,
         ),
     ]

@@ -15,9 +15,9 @@ from grafana.builder.dashboards.shared import (
 )
 from grafana.builder.layout import Row, dashboard
 from grafana.builder.overrides import color_by_name
-from grafana.builder.panels import Column, Panel, Query, alerted, stat, table, timeseries
+from grafana.builder.panels import TABLE_HEIGHT, Column, Panel, Query, alerted, stat, table, timeseries
 from grafana.builder.pictures import pie
-from grafana.builder.promql import aggregate, increase, ratio, select, share_or_zero, total
+from grafana.builder.promql import aggregate, increase, ratio, select, share_or_zero, top, total
 from grafana.builder.thresholds import COST_PER_HOUR
 
 SPENT = "llmvitals_cost_usd_total"
@@ -48,6 +48,10 @@ def build() -> dict[str, Any]:
 
 def _per_hour(*by: str) -> str:
     return f"3600 * {total(select(JOB_COST, MODEL, CLIENT), *by)}"
+
+
+def _top_per_hour(*by: str) -> str:
+    return top(f"3600 * {select(JOB_COST, MODEL, CLIENT)}", *by, last=by[-1])
 
 
 def _first_line() -> list[Panel]:
@@ -97,7 +101,7 @@ def _first_line() -> list[Panel]:
         ),
         stat(
             6,
-            "Per million",
+            "Per 1M tokens",
             "US dollars per million tokens, read and written.",
             Query(f"1e6 * {ratio(dollars, tokens)}"),
             unit="currencyUSD",
@@ -124,7 +128,7 @@ def _first_line() -> list[Panel]:
         ),
         stat(
             9,
-            "Unpriced",
+            "Unpriced calls",
             f"Calls in the chosen range for which there is no price. {alerted('LLMPriceMissing')}",
             Query(f"{total(increase('llmvitals_unpriced_calls_total', OWN_MODEL))} or vector(0)"),
             unit="none",
@@ -144,9 +148,10 @@ def _cost() -> list[Panel]:
             101,
             "Cost by model",
             f"US dollars per hour. {alerted('LLMCostSpike')}",
-            [Query(_per_hour("provider", "model"), "{{provider}} {{model}}")],
+            [Query(_top_per_hour("provider", "model"), "{{provider}} {{model}}")],
             unit=PER_HOUR,
             stacked=True,
+            legend_table=True,
             no_value=NO_PRICES,
         ),
         timeseries(
@@ -156,6 +161,7 @@ def _cost() -> list[Panel]:
             [Query(_per_hour("job"), "{{job}}")],
             unit=PER_HOUR,
             limit=COST_PER_HOUR,
+            legend_table=True,
             no_value=NO_PRICES,
         ),
         pie(
@@ -164,6 +170,7 @@ def _cost() -> list[Panel]:
             "US dollars in the chosen range, for what was read, written, and read from a cache.",
             Query(total(increase(SPENT, OWN_MODEL), "kind"), "{{kind}}"),
             unit="currencyUSD",
+            height=TABLE_HEIGHT,
             decimals=2,
             overrides=color_by_name({"input": "light-blue", "output": "blue", "cached": "purple"}),
             no_value=NO_PRICES,
@@ -179,12 +186,12 @@ def _cost() -> list[Panel]:
                 Query(ratio(tokens, calls)),
             ],
             [
-                Column("job", "Service"),
-                Column("provider", "Provider"),
-                Column("model", "Model"),
+                Column("job", "Service", width=130),
+                Column("provider", "Provider", width=110),
+                Column("model", "Model", width=150),
                 Column("Value #A", "Per hour", unit="currencyUSD", decimals=2),
                 Column("Value #B", "Per 1000 calls", unit="currencyUSD", decimals=2),
-                Column("Value #C", "Per million tokens", unit="currencyUSD", decimals=2),
+                Column("Value #C", "Per 1M tokens", unit="currencyUSD", decimals=2),
                 Column("Value #D", "Tokens of a call", unit="none", decimals=0),
             ],
             width=24,
@@ -205,6 +212,7 @@ def _tokens() -> list[Panel]:
             [Query(total(tokens, "direction"), "{{direction}}")],
             unit=PER_SECOND,
             stacked=True,
+            legend_table=True,
             overrides=color_by_name(DIRECTION_COLORS),
             no_value=NO_USAGE,
         ),
@@ -212,9 +220,10 @@ def _tokens() -> list[Panel]:
             202,
             "Tokens by model",
             "Per second, read and written.",
-            [Query(total(tokens, "provider", "model"), "{{provider}} {{model}}")],
+            [Query(top(tokens, "provider", "model", last="model"), "{{provider}} {{model}}")],
             unit=PER_SECOND,
             stacked=True,
+            legend_table=True,
             no_value=NO_USAGE,
         ),
         timeseries(
@@ -224,6 +233,7 @@ def _tokens() -> list[Panel]:
             [Query(ratio(total(tokens, "model"), calls), "{{model}}")],
             unit="short",
             decimals=0,
+            legend_table=True,
             no_value=NO_USAGE,
         ),
         timeseries(

@@ -26,7 +26,7 @@ from grafana.builder.dashboards.shared import (
 from grafana.builder.layout import Row, dashboard
 from grafana.builder.overrides import QUANTILE_COLORS, color_by_name
 from grafana.builder.panels import Panel, Query, alerted, stat, timeseries
-from grafana.builder.promql import quantile, rate, ratio, recorded_quantile, select, share_or_zero, total
+from grafana.builder.promql import quantile, rate, ratio, recorded_quantile, select, share_or_zero, top, total
 from grafana.builder.thresholds import API_ERROR_RATIO, ERROR_RATIO, STREAMS_ABORTED
 
 CALLS = "gen_ai_client_operation_duration_seconds"
@@ -34,6 +34,8 @@ SERVED = "http_server_request_duration_seconds"
 ASKED = "http_client_request_duration_seconds"
 # Beside what people ask, health checks are noise.
 NO_PROBE = 'http_route!="/healthz"'
+# By the hundreds of a status; without one, nothing came back.
+STATUS_COLORS = {"2": "blue", "3": "light-blue", "4": "orange", "5": "red", "no answer": "purple"}
 END_COLORS = {
     "completed": "blue",
     "cancelled": "light-blue",
@@ -46,9 +48,9 @@ END_COLORS = {
 def build() -> dict[str, Any]:
     rows = [
         Row(1, "", _first_line()),
-        Row(100, "Rate", _rate()),
-        Row(200, "What fails", _errors()),
-        Row(300, "Duration", _duration()),
+        Row(100, "Rate: how much is asked", _rate()),
+        Row(200, "Errors: what fails", _errors()),
+        Row(300, "Duration: how long it takes", _duration()),
         Row(400, "Streams and sizes", _streams()),
         Row(500, "HTTP, to the service and from it", _http()),
     ]
@@ -121,9 +123,10 @@ def _rate() -> list[Panel]:
             101,
             "Requests by provider and model",
             f"LLM calls per second. {alerted('LLMNoTraffic', 'LLMTrafficSpike')}",
-            [Query(total(calls, "provider", "model"), "{{provider}} {{model}}")],
+            [Query(top(calls, "provider", "model", last="model"), "{{provider}} {{model}}")],
             unit="reqps",
             stacked=True,
+            legend_table=True,
             no_value="No traffic",
         ),
         timeseries(
@@ -133,6 +136,7 @@ def _rate() -> list[Panel]:
             [Query(total(calls, "job", "operation"), "{{job}} {{operation}}")],
             unit="reqps",
             stacked=True,
+            legend_table=True,
             no_value="No traffic",
         ),
         timeseries(
@@ -146,6 +150,7 @@ def _rate() -> list[Panel]:
                 )
             ],
             unit="short",
+            legend_table=True,
             no_value="No traffic",
         ),
     ]
@@ -174,6 +179,7 @@ def _errors() -> list[Panel]:
             unit="reqps",
             stacked=True,
             soft_high=0.1,
+            legend_table=True,
             no_value="No errors",
         ),
         timeseries(
@@ -184,6 +190,8 @@ def _errors() -> list[Panel]:
             unit="percentunit",
             limit=ERROR_RATIO,
             soft_high=0.1,
+            single=True,
+            legend_table=True,
             no_value="No traffic",
         ),
         timeseries(
@@ -198,6 +206,7 @@ def _errors() -> list[Panel]:
             unit="percentunit",
             soft_high=0.1,
             overrides=color_by_name({"limited": "purple", "timed out": "blue"}),
+            legend_table=True,
             no_value="No traffic",
         ),
     ]
@@ -257,6 +266,7 @@ def _streams() -> list[Panel]:
             unit="percentunit",
             limit=STREAMS_ABORTED,
             soft_high=0.1,
+            single=True,
             no_value="No streams",
         ),
         timeseries(
@@ -299,6 +309,7 @@ def _streams() -> list[Panel]:
                 Query(total(rate("llmvitals_usage_missing_total", OWN_MODEL), "job"), "no usage: {{job}}"),
             ],
             unit="ops",
+            overrides=color_by_name({"chunk": "blue", "no usage": "purple"}),
             soft_high=0.1,
             no_value="Nothing odd",
         ),
@@ -306,7 +317,7 @@ def _streams() -> list[Panel]:
 
 
 def _http() -> list[Panel]:
-    routes = ("job", "http_route")
+    routes, answered = ("job", "http_route"), ("http_response_status_code", "server_port")
     served = total(rate(f"{SERVED}_count", JOB, NO_PROBE), *routes)
     broken = total(rate(f"{SERVED}_count", JOB, NO_PROBE, 'http_response_status_code=~"5.."'), *routes)
     return [
@@ -314,32 +325,36 @@ def _http() -> list[Panel]:
             501,
             "Requests to the service",
             "HTTP requests per second by route, health checks left out.",
-            [Query(total(rate(f"{SERVED}_count", JOB, NO_PROBE), "http_route"), "{{http_route}}")],
+            [Query(top(rate(f"{SERVED}_count", JOB, NO_PROBE), "http_route", last="http_route"), "{{http_route}}")],
             unit="reqps",
             stacked=True,
+            legend_table=True,
             no_value="No instrumented web framework",
         ),
         timeseries(
             502,
             "Server errors by route",
-            "Share of the requests that were answered with 5xx; the dashed line is the alert's.",
-            [Query(share_or_zero(broken, served), "{{http_route}}")],
+            "Share of the requests that were answered with 5xx, of the ten worst; the dashed line is the alert's.",
+            [Query(f"topk(10, {share_or_zero(broken, served)})", "{{http_route}}")],
             unit="percentunit",
             limit=API_ERROR_RATIO,
             soft_high=0.1,
+            legend_table=True,
             no_value="No instrumented web framework",
         ),
         timeseries(
             503,
             "Request duration p95 by route",
-            f"To the end of the answer; a route that streams takes as long as its model. {alerted('LLMApiSlow')}",
-            [Query(quantile(0.95, SERVED, JOB, NO_PROBE, by=routes), "{{http_route}}")],
+            "To the end of the answer, of the ten slowest; a route that streams takes as long as its model. "
+            f"{alerted('LLMApiSlow')}",
+            [Query(f"topk(10, {quantile(0.95, SERVED, JOB, NO_PROBE, by=routes)})", "{{http_route}}")],
             unit="s",
+            legend_table=True,
             no_value="No instrumented web framework",
         ),
         *own_spread(
             (504, 505),
-            "Answers of the servers that are asked",
+            "HTTP calls made",
             "From sending a request to its answer's headers, over HTTP clients that are instrumented.",
             ASKED,
             JOB,
@@ -349,16 +364,21 @@ def _http() -> list[Panel]:
         ),
         timeseries(
             506,
-            "Their status codes",
-            "HTTP requests per second by what came back; an empty code means that nothing did.",
+            "HTTP calls made, by status",
+            "HTTP requests per second by what came back.",
             [
                 Query(
-                    total(rate(f"{ASKED}_count", JOB), "server_port", "http_response_status_code"),
-                    "port {{server_port}}: {{http_response_status_code}}",
-                )
+                    total(rate(f"{ASKED}_count", JOB, 'http_response_status_code!=""'), *answered),
+                    "{{http_response_status_code}} from port {{server_port}}",
+                ),
+                Query(
+                    total(rate(f"{ASKED}_count", JOB, 'http_response_status_code=""'), "server_port"),
+                    "no answer from port {{server_port}}",
+                ),
             ],
             unit="reqps",
             stacked=True,
+            overrides=color_by_name(STATUS_COLORS),
             no_value="No instrumented HTTP client",
         ),
     ]

@@ -16,12 +16,13 @@ from grafana.builder.dashboards.shared import (
     model_variables,
 )
 from grafana.builder.layout import Row, dashboard
-from grafana.builder.panels import Column, Panel, Query, alerted, bargauge, stat, table, timeseries
+from grafana.builder.panels import TABLE_HEIGHT, Column, Panel, Query, alerted, bargauge, stat, table, timeseries
 from grafana.builder.pictures import pie
 from grafana.builder.promql import aggregate, increase, rate, ratio, recorded_quantile, select, share_or_zero, total
 from grafana.builder.thresholds import ERROR_RATIO
 
 BY = ("provider", "model")
+OWN_BY = ("gen_ai_provider_name", "gen_ai_request_model")
 NAME = "{{provider}} {{model}}"
 NO_TRAFFIC = "No traffic"
 NO_PRICES = "No price table"
@@ -92,7 +93,7 @@ def _first_line() -> list[Panel]:
         ),
         best(
             7,
-            "Cheapest",
+            "Cheapest / 1M",
             "US dollars per million tokens, read and written.",
             aggregate("min", per_million),
             unit="currencyUSD",
@@ -100,13 +101,13 @@ def _first_line() -> list[Panel]:
         ),
         best(
             8,
-            "Dearest",
+            "Dearest / 1M",
             "US dollars per million tokens, read and written.",
             aggregate("max", per_million),
             unit="currencyUSD",
             no_value=NO_PRICES,
         ),
-        best(9, "Written", "Tokens per second, all models.", _written(), unit="suffix:tok/s"),
+        best(9, "Output", "Tokens per second that all models write.", _written(), unit="suffix:tok/s"),
     ]
 
 
@@ -126,15 +127,15 @@ def _side_by_side() -> list[Panel]:
                 Query(f"1e6 * {ratio(_cost(*BY), _tokens(*BY))}"),
             ],
             [
-                Column("provider", "Provider"),
-                Column("model", "Model"),
+                Column("provider", "Provider", width=110),
+                Column("model", "Model", width=150),
                 Column("Value #A", "Requests", unit="reqps", decimals=2),
                 Column("Value #B", "Errors", unit="percentunit", decimals=1, limit=ERROR_RATIO),
                 Column("Value #C", "Duration p95", unit="s"),
-                Column("Value #D", "First chunk p95", unit="s"),
-                Column("Value #E", "Written", unit="suffix:tok/s", decimals=0),
-                Column("Value #F", "$ per 1000 calls", unit="currencyUSD", decimals=2),
-                Column("Value #G", "$ per million tokens", unit="currencyUSD", decimals=2),
+                Column("Value #D", "First chunk p95", unit="s", no_value="no streams"),
+                Column("Value #E", "Output", unit="suffix:tok/s", decimals=0),
+                Column("Value #F", "$ per 1000 calls", unit="currencyUSD", decimals=2, no_value="no price"),
+                Column("Value #G", "$ per 1M tokens", unit="currencyUSD", decimals=2, no_value="no price"),
             ],
             width=24,
             height=7,
@@ -146,6 +147,9 @@ def _side_by_side() -> list[Panel]:
 
 def _speed() -> list[Panel]:
     ended = total(rate("llmvitals_stream_ends_total", OWN_MODEL), "gen_ai_provider_name", "gen_ai_request_model")
+    # Both of one window: a minute's tokens over the seconds of another window would be a speed that nobody has.
+    written = rate("gen_ai_client_token_usage_sum", OWN_MODEL, 'gen_ai_token_type="output"')
+    took = rate("gen_ai_client_operation_duration_seconds_sum", OWN_MODEL)
     broken = total(
         rate("llmvitals_stream_ends_total", OWN_MODEL, 'reason=~"error|timeout|abandoned"'),
         "gen_ai_provider_name",
@@ -158,6 +162,7 @@ def _speed() -> list[Panel]:
             "To the last byte of the answer.",
             [Query(_p95(JOB_DURATION), NAME)],
             unit="s",
+            legend_table=True,
             no_value=NO_TRAFFIC,
         ),
         timeseries(
@@ -166,20 +171,22 @@ def _speed() -> list[Panel]:
             "Before a streamed answer begins.",
             [Query(_p95(JOB_FIRST_CHUNK), NAME)],
             unit="s",
+            legend_table=True,
             no_value="No streams",
         ),
         timeseries(
             203,
             "Writing speed",
-            "Output tokens for each second that a call takes, on average.",
+            "Output tokens for each second that the calls took, of those that ended.",
             [
                 Query(
-                    ratio(_written(*BY), total(_duration_sum(), *BY)),
-                    NAME,
+                    ratio(total(written, *OWN_BY), total(took, *OWN_BY)),
+                    "{{gen_ai_provider_name}} {{gen_ai_request_model}}",
                 )
             ],
             unit="suffix:tok/s",
             decimals=0,
+            legend_table=True,
             no_value=NO_TRAFFIC,
         ),
         timeseries(
@@ -190,6 +197,7 @@ def _speed() -> list[Panel]:
             unit="percentunit",
             limit=ERROR_RATIO,
             soft_high=0.1,
+            legend_table=True,
             no_value=NO_TRAFFIC,
         ),
         timeseries(
@@ -199,6 +207,7 @@ def _speed() -> list[Panel]:
             [Query(share_or_zero(broken, ended), "{{gen_ai_provider_name}} {{gen_ai_request_model}}")],
             unit="percentunit",
             soft_high=0.1,
+            legend_table=True,
             no_value="No streams",
         ),
         timeseries(
@@ -208,17 +217,10 @@ def _speed() -> list[Panel]:
             [Query(_calls(*BY), NAME)],
             unit="reqps",
             stacked=True,
+            legend_table=True,
             no_value=NO_TRAFFIC,
         ),
     ]
-
-
-def _duration_sum() -> str:
-    """Seconds of calls per second, with the names of the recorded series."""
-    seconds = rate("gen_ai_client_operation_duration_seconds_sum", OWN_MODEL)
-    for label, source in (("provider", "gen_ai_provider_name"), ("model", "gen_ai_request_model")):
-        seconds = f'label_replace({seconds}, "{label}", "${{1}}", "{source}", "(.*)")'
-    return seconds
 
 
 def _price() -> list[Panel]:
@@ -230,6 +232,7 @@ def _price() -> list[Panel]:
             [Query(ratio(_tokens(*BY), _calls(*BY)), NAME)],
             unit="short",
             width=6,
+            legend_table=True,
             no_value="No token usage",
         ),
         timeseries(
@@ -239,6 +242,7 @@ def _price() -> list[Panel]:
             [Query(f"1000 * {ratio(_cost(*BY), _calls(*BY))}", NAME)],
             unit="currencyUSD",
             width=6,
+            legend_table=True,
             no_value=NO_PRICES,
         ),
         bargauge(
@@ -252,7 +256,8 @@ def _price() -> list[Panel]:
             unit="currencyUSD",
             high=None,
             width=6,
-            decimals=2,
+            height=TABLE_HEIGHT,
+            decimals=None,
             no_value=NO_PRICES,
         ),
         pie(
@@ -263,6 +268,7 @@ def _price() -> list[Panel]:
             unit="reqps",
             decimals=2,
             width=6,
+            height=TABLE_HEIGHT,
             no_value=NO_TRAFFIC,
         ),
     ]

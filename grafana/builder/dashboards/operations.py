@@ -3,12 +3,13 @@
 from typing import Any
 
 from grafana.builder.dashboards.operations_memory import memory_rows
+from grafana.builder.dashboards.operations_tools import tools_row
 from grafana.builder.dashboards.shared import annotations, own_spread, service_variables, worst
 from grafana.builder.layout import Row, dashboard
 from grafana.builder.overrides import color_by_name, dashed, value_map
-from grafana.builder.panels import Panel, Query, alerted, bargauge, stat, timeseries
+from grafana.builder.panels import TABLE_HEIGHT, Panel, Query, alerted, bargauge, stat, timeseries
 from grafana.builder.pictures import state_timeline
-from grafana.builder.promql import SERVICE, aggregate, quantile, rate, ratio, select, share_or_zero, total
+from grafana.builder.promql import SERVICE, aggregate, quantile, rate, ratio, select, share_or_zero, top, total
 from grafana.builder.thresholds import ANY_IS_WARNING, MODULE_ERROR_RATIO
 
 OPERATION = "llmvitals_operation_duration_seconds"
@@ -30,11 +31,12 @@ NO_VOICE = "No voice"
 def build() -> dict[str, Any]:
     rows = [
         Row(1, "", _first_line()),
-        Row(100, "Operations", _operations()),
+        Row(100, "Units of work", _operations()),
         Row(200, "Voice", _voice()),
         Row(300, "Background modules", _modules()),
         Row(400, "Start and stop", _start()),
         *memory_rows(),
+        tools_row(),
     ]
     return dashboard(
         "llmvitals-operations",
@@ -67,10 +69,11 @@ def _first_line() -> list[Panel]:
     return [
         stat(
             2,
-            "Ended",
+            "Operations",
             "Ended per second, of all kinds.",
             Query(total(rate(f"{OPERATION}_count", SERVICE))),
             unit="ops",
+            decimals=2,
             no_value=NO_OPERATIONS,
         ),
         stat(
@@ -103,7 +106,7 @@ def _first_line() -> list[Panel]:
         ),
         stat(
             6,
-            "Overdue",
+            "Overdue runs",
             f"Runs that go on although their time is over. {alerted('LLMModuleOverdue')}",
             Query(total(select(f"{MODULE}overdue", SERVICE))),
             unit="short",
@@ -168,19 +171,21 @@ def _operations() -> list[Panel]:
     return [
         timeseries(
             101,
-            "Ended by operation",
-            "Operations per second, whatever became of them.",
-            [Query(total(rate(f"{OPERATION}_count", SERVICE), "operation"), "{{operation}}")],
+            "Operations by name",
+            "Per second, whatever became of them.",
+            [Query(top(rate(f"{OPERATION}_count", SERVICE), "operation", last="operation"), "{{operation}}")],
             unit="ops",
+            legend_table=True,
             stacked=True,
             no_value=NO_OPERATIONS,
         ),
         timeseries(
             102,
-            "Levels",
-            "Operations per second by how they did against their target.",
+            "Operations by level",
+            "Per second, by how they did against their target.",
             [Query(total(rate("llmvitals_operations_total", SERVICE), "level"), "{{level}}")],
             unit="ops",
+            legend_table=True,
             stacked=True,
             overrides=color_by_name(LEVEL_COLORS),
             no_value=NO_OPERATIONS,
@@ -191,6 +196,7 @@ def _operations() -> list[Panel]:
             "Share of the operations that ended in an error.",
             [Query(share_or_zero(failed, ended), "{{operation}}")],
             unit="percentunit",
+            legend_table=True,
             soft_high=0.1,
             no_value=NO_OPERATIONS,
         ),
@@ -200,60 +206,31 @@ def _operations() -> list[Panel]:
             f"Dashed is the target that the alert watches. {alerted('LLMLatencyHigh')}",
             [p95, targets],
             unit="s",
+            width=6,
+            legend_table=True,
             overrides=[dashed("target", "yellow")],
             no_value=NO_OPERATIONS,
         ),
-        *own_spread((105, 106), "Duration", "Of all operations.", OPERATION, SERVICE, width=8, no_value=NO_OPERATIONS),
         timeseries(
             107,
             "Operations in flight",
             "Started and not ended.",
             [Query(total(select("llmvitals_operations_in_flight", SERVICE), "operation"), "{{operation}}")],
             unit="short",
+            width=6,
+            legend_table=True,
             soft_high=1,
             no_value=NO_OPERATIONS,
         ),
-        timeseries(
-            108,
-            "Tools, agents and workflows",
-            "Run per second.",
-            [
-                Query(
-                    total(rate("gen_ai_execute_tool_duration_seconds_count", SERVICE), "gen_ai_tool_name"),
-                    "tool {{gen_ai_tool_name}}",
-                ),
-                Query(
-                    total(rate("gen_ai_invoke_agent_duration_seconds_count", SERVICE), "gen_ai_agent_name"),
-                    "agent {{gen_ai_agent_name}}",
-                ),
-                Query(
-                    total(rate("gen_ai_workflow_duration_seconds_count", SERVICE), "gen_ai_workflow_name"),
-                    "workflow {{gen_ai_workflow_name}}",
-                ),
-            ],
-            unit="ops",
-            no_value="No tools, agents or workflows",
-        ),
-        timeseries(
-            109,
-            "Tools, agents and workflows p95",
-            "95 of 100 runs are shorter.",
-            [
-                Query(
-                    quantile(0.95, "gen_ai_execute_tool_duration_seconds", SERVICE, by=("job", "gen_ai_tool_name")),
-                    "tool {{gen_ai_tool_name}}",
-                ),
-                Query(
-                    quantile(0.95, "gen_ai_invoke_agent_duration_seconds", SERVICE, by=("job", "gen_ai_agent_name")),
-                    "agent {{gen_ai_agent_name}}",
-                ),
-                Query(
-                    quantile(0.95, "gen_ai_workflow_duration_seconds", SERVICE, by=("job", "gen_ai_workflow_name")),
-                    "workflow {{gen_ai_workflow_name}}",
-                ),
-            ],
-            unit="s",
-            no_value="No tools, agents or workflows",
+        *own_spread(
+            (105, 106),
+            "Duration",
+            "Of all operations.",
+            OPERATION,
+            SERVICE,
+            width=6,
+            height=TABLE_HEIGHT,
+            no_value=NO_OPERATIONS,
         ),
     ]
 
@@ -267,13 +244,15 @@ def _voice() -> list[Panel]:
     return [
         timeseries(
             201,
-            "Turns",
+            "Turns by voice",
             "Turns of each voice per second, and what made them fail.",
             [
                 Query(total(rate(f"{VOICE}turns_total", SERVICE, 'outcome="success"'), "voice"), "{{voice}}"),
                 Query(total(rate(f"{VOICE}failures_total", SERVICE), "voice", "cause"), "failed {{voice}}: {{cause}}"),
             ],
             unit="ops",
+            overrides=color_by_name({"failed": "red"}),
+            legend_table=True,
             no_value=NO_VOICE,
         ),
         timeseries(
@@ -285,14 +264,16 @@ def _voice() -> list[Panel]:
             low=None,
             high=1,
             overrides=[dashed("target", "yellow")],
+            legend_table=True,
             no_value=NO_VOICE,
         ),
         timeseries(
             203,
-            "Quality",
+            "Voice quality",
             f"Mean of what the application gives each turn, from 0 to 1. {alerted('LLMVoiceQualityLow')}",
             [Query(quality, "{{voice}}")],
             unit="percentunit",
+            legend_table=True,
             high=1,
             no_value="No judged turns",
         ),
@@ -323,6 +304,7 @@ def _modules() -> list[Panel]:
             ],
             unit="s",
             overrides=[dashed("given", "yellow")],
+            legend_table=True,
             no_value=NO_MODULES,
         ),
         timeseries(
@@ -333,14 +315,17 @@ def _modules() -> list[Panel]:
             unit="percentunit",
             high=1,
             limit=MODULE_ERROR_RATIO,
+            legend_table=True,
             no_value=NO_MODULES,
         ),
-        timeseries(
+        bargauge(
             303,
             "Since the last success",
             "How long ago a module last ended well.",
-            [Query(since, "{{module}}")],
+            Query(since, "{{module}}"),
             unit="s",
+            height=TABLE_HEIGHT,
+            high=None,
             no_value=NO_MODULES,
         ),
     ]
@@ -363,9 +348,9 @@ def _start() -> list[Panel]:
         ),
         state_timeline(
             402,
-            "Life",
+            "Readiness",
             f"Whether each instance is ready. {alerted('LLMStartupIncomplete', 'LLMShutdownSlow')}",
-            [Query(f"clamp_max({ready} + on (job, instance) 2 * {stopping}, 2)", "{{job}} {{instance}}")],
+            [Query(f"clamp_max({ready} + on (job, instance) 2 * {stopping}, 2)", "{{instance}} {{job}}")],
             mappings=complete,
             width=8,
             no_value="No start told",

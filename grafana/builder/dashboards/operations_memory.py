@@ -9,6 +9,15 @@ from grafana.builder.thresholds import MEMORY_FILL, WAL_BYTES
 MEMORY = "llmvitals_semantic_memory_"
 STATEMENT = "db_client_operation_duration_seconds"
 CLEANUP = "llmvitals_cleanup_"
+STATEMENT_COLORS = {
+    ".* SELECT": "blue",
+    ".* INSERT": "light-blue",
+    ".* UPDATE": "purple",
+    ".* DELETE": "dark-purple",
+    ".* COMMIT": "text",
+}
+FILE_COLORS = {".* database": "blue", ".* wal": "purple", ".* shm": "light-blue"}
+LEVEL_COLORS = {"info": "blue", "warning": "yellow", "critical": "red", "emergency": "dark-red"}
 NO_MEMORY = "No semantic memory"
 NO_DATABASE = "No instrumented database"
 NO_CLEANUP = "No clean-ups"
@@ -18,6 +27,7 @@ def memory_rows() -> list[Row]:
     return [
         Row(500, "Semantic memory", _memory()),
         Row(600, "Store and upkeep", _store()),
+        Row(650, "Database pools (with SQLAlchemy)", _pools(), folded=True),
     ]
 
 
@@ -49,6 +59,7 @@ def _memory() -> list[Panel]:
             ],
             unit="s",
             overrides=[dashed("target", "yellow")],
+            legend_table=True,
             no_value=NO_MEMORY,
         ),
         timeseries(
@@ -57,6 +68,7 @@ def _memory() -> list[Panel]:
             "How near the results are to what was searched for, from 0 to 1.",
             similar,
             unit="percentunit",
+            legend_table=True,
             high=1,
             overrides=color_by_name(QUANTILE_COLORS),
             no_value="No results",
@@ -67,6 +79,8 @@ def _memory() -> list[Panel]:
             f"Share of the searches that found nothing near enough. {alerted('LLMSemanticSearchWeak')}",
             [Query(share_or_zero(weak, searches), "{{memory}}")],
             unit="percentunit",
+            single=True,
+            legend_table=True,
             high=1,
             no_value="No searches",
         ),
@@ -86,6 +100,7 @@ def _memory() -> list[Panel]:
             "On average.",
             [Query(results, "results {{memory}}"), Query(batch, "batch {{memory}}")],
             unit="short",
+            overrides=color_by_name({"results": "blue", "batch": "purple"}),
             no_value=NO_MEMORY,
         ),
         timeseries(
@@ -122,6 +137,8 @@ def _store() -> list[Panel]:
             ],
             unit="ops",
             stacked=True,
+            overrides=color_by_name(STATEMENT_COLORS),
+            legend_table=True,
             no_value=NO_DATABASE,
         ),
         timeseries(
@@ -135,6 +152,8 @@ def _store() -> list[Panel]:
                 )
             ],
             unit="s",
+            overrides=color_by_name(STATEMENT_COLORS),
+            legend_table=True,
             no_value=NO_DATABASE,
         ),
         timeseries(
@@ -147,6 +166,7 @@ def _store() -> list[Panel]:
             ],
             unit="s",
             overrides=color_by_name(QUANTILE_COLORS),
+            legend_table=True,
             no_value=NO_DATABASE,
         ),
         timeseries(
@@ -161,7 +181,21 @@ def _store() -> list[Panel]:
             ],
             unit="bytes",
             limit=WAL_BYTES,
+            overrides=color_by_name(FILE_COLORS),
+            legend_table=True,
             no_value="No SQLite",
+        ),
+        timeseries(
+            607,
+            "Events worth remembering",
+            "What the application noted in its history, per second.",
+            [Query(total(rate("llmvitals_history_events_total", SERVICE), "event", "level"), "{{level}} {{event}}")],
+            unit="ops",
+            soft_high=0.1,
+            width=16,
+            overrides=color_by_name(LEVEL_COLORS),
+            legend_table=True,
+            no_value="Nothing noted",
         ),
         table(
             605,
@@ -176,11 +210,16 @@ def _store() -> list[Panel]:
                 Column("Value #C", "Takes", unit="s"),
                 Column("Value #D", "Removed", unit="short", decimals=0),
             ],
-            width=16,
+            width=24,
             no_value=NO_CLEANUP,
             sort=("Clean-up", False),
             hide=("job",),
         ),
+    ]
+
+
+def _pools() -> list[Panel]:
+    return [
         timeseries(
             606,
             "Connections in use",
@@ -197,16 +236,7 @@ def _store() -> list[Panel]:
                 )
             ],
             unit="s",
+            width=24,
             no_value="No database pool",
-        ),
-        timeseries(
-            607,
-            "Events worth remembering",
-            "What the application noted in its history, per second.",
-            [Query(total(rate("llmvitals_history_events_total", SERVICE), "event", "level"), "{{level}} {{event}}")],
-            unit="ops",
-            soft_high=0.1,
-            width=16,
-            no_value="Nothing noted",
         ),
     ]

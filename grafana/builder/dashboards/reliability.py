@@ -4,8 +4,8 @@ from typing import Any
 
 from grafana.builder.dashboards.shared import annotations, own_spread, service_variables, worst
 from grafana.builder.layout import Row, dashboard
-from grafana.builder.overrides import color_by_name, dashed, value_map
-from grafana.builder.panels import Panel, Query, alerted, bargauge, stat, timeseries
+from grafana.builder.overrides import color_by_name, value_map
+from grafana.builder.panels import TABLE_HEIGHT, Panel, Query, alerted, bargauge, stat, timeseries
 from grafana.builder.pictures import state_timeline
 from grafana.builder.promql import (
     SERVICE,
@@ -24,7 +24,9 @@ BREAKER = "llmvitals_circuit_breaker_"
 BREAKER_STATES = value_map({0: ("closed", "green"), 1: ("half open", "yellow"), 2: ("open", "red")})
 CHECK_STATES = value_map({0: ("failed", "red"), 1: ("passed", "green")})
 OUTCOME_COLORS = {"success": "blue", "failure": "red", "rejected": "orange", "ignored": "light-blue"}
-ATTEMPT_COLORS = {"success": "blue", "failure": "red", "error": "red", "retried": "yellow", "cancelled": "light-blue"}
+ATTEMPT_COLORS = {"success": "blue", "retryable": "yellow", "fatal": "red", "cancelled": "light-blue"}
+CHANGE_COLORS = {"fallback": "blue", "to closed": "green", "to half_open": "yellow", "to open": "red"}
+POOL_ENDS = {"made": "text", "broken": "red", "idle": "light-blue", "closed": "blue"}
 NO_BREAKERS = "No breakers"
 NO_LIMITS = "No limits"
 NO_POOLS = "No pools"
@@ -34,6 +36,7 @@ def build() -> dict[str, Any]:
     rows = [
         Row(1, "", _first_line()),
         Row(100, "Attempts and retries", _retries()),
+        Row(110, "Retries in detail, once there are some", _retries_in_detail(), folded=True),
         Row(200, "Circuit breakers", _breakers()),
         Row(300, "Rate limits", _limits()),
         Row(400, "Pools", _pools()),
@@ -58,7 +61,9 @@ def _first_line() -> list[Panel]:
     attempts = total(rate("llmvitals_attempts_total", SERVICE))
     gave_up = total(increase("llmvitals_retries_exhausted_total", SERVICE))
     return [
-        stat(2, "Attempts", "Attempts per second.", Query(attempts), unit="ops", no_value="No retries set up"),
+        stat(
+            2, "Attempts", "Attempts per second.", Query(attempts), unit="ops", decimals=2, no_value="No retries set up"
+        ),
         stat(
             3,
             "Retried",
@@ -93,6 +98,7 @@ def _first_line() -> list[Panel]:
             f"Times per second that a fallback answered. {alerted('LLMFallbackActive')}",
             Query(f"{total(rate(f'{BREAKER}fallbacks_total', SERVICE))} or vector(0)"),
             unit="ops",
+            decimals=2,
         ),
         stat(
             7,
@@ -138,6 +144,7 @@ def _retries() -> list[Panel]:
             [Query(total(rate("llmvitals_attempts_total", SERVICE), "outcome"), "{{outcome}}")],
             unit="ops",
             stacked=True,
+            legend_table=True,
             overrides=color_by_name(ATTEMPT_COLORS),
             no_value="No retries set up",
         ),
@@ -148,7 +155,7 @@ def _retries() -> list[Panel]:
             [Query(retried, "{{job}} {{name}}")],
             unit="percentunit",
             limit=RETRY_RATIO,
-            soft_high=0.1,
+            legend_table=True,
             no_value="No attempts",
         ),
         timeseries(
@@ -162,8 +169,15 @@ def _retries() -> list[Panel]:
             ],
             unit="ops",
             soft_high=0.1,
+            legend_table=True,
+            overrides=color_by_name({".* gave up": "red"}),
             no_value="No retries",
         ),
+    ]
+
+
+def _retries_in_detail() -> list[Panel]:
+    return [
         timeseries(
             104,
             "Retries by their number",
@@ -171,6 +185,7 @@ def _retries() -> list[Panel]:
             [Query(total(rate("llmvitals_retries_total", SERVICE), "attempt"), "try {{attempt}}")],
             unit="ops",
             stacked=True,
+            single=True,
             soft_high=0.1,
             no_value="No retries",
         ),
@@ -192,9 +207,9 @@ def _breakers() -> list[Panel]:
     return [
         state_timeline(
             201,
-            "States",
+            "Breaker states",
             f"Closed lets calls through, open rejects them, half open tries one. {alerted('LLMCircuitBreakerOpen')}",
-            [Query(f"clamp_max({half} + 2 * {opened}, 2)", "{{job}} {{name}}")],
+            [Query(f"clamp_max({half} + 2 * {opened}, 2)", "{{name}} {{job}}")],
             mappings=BREAKER_STATES,
             width=8,
             no_value=NO_BREAKERS,
@@ -219,6 +234,7 @@ def _breakers() -> list[Panel]:
             ],
             unit="ops",
             soft_high=0.1,
+            overrides=color_by_name(CHANGE_COLORS),
             no_value="No breaker has changed",
         ),
     ]
@@ -230,36 +246,43 @@ def _limits() -> list[Panel]:
     return [
         timeseries(
             301,
-            "Headroom",
+            "Headroom by limit",
             "Share of a limit that is left, as its owner last told; the dashed line is the alert's.",
             [Query(aggregate("min", left, "job", "limiter", "resource"), "{{limiter}} {{resource}}")],
             unit="percentunit",
             high=1,
+            width=6,
             limit=LIMIT_HEADROOM,
             no_value=NO_LIMITS,
         ),
         timeseries(
             302,
-            "Turned away",
+            "Turned away by a limit",
             f"What was refused because of a limit, per second. {alerted('LLMLimitRejecting')}",
             [Query(rejected, "{{limiter}} {{resource}}")],
             unit="reqps",
+            width=6,
             soft_high=0.1,
             no_value="Nothing turned away",
         ),
         timeseries(
             303,
-            "Waiting for a limit",
-            "Requests that wait for their turn, and seconds that 95 of 100 wait at most.",
-            [
-                Query(total(select("llmvitals_limit_queued", SERVICE), "job", "limiter"), "queued {{limiter}}"),
-                Query(
-                    quantile(0.95, "llmvitals_limit_wait_seconds", SERVICE, by=("job", "limiter")), "p95 s {{limiter}}"
-                ),
-            ],
+            "Queued at a limit",
+            "Requests that wait for their turn now.",
+            [Query(total(select("llmvitals_limit_queued", SERVICE), "job", "limiter"), "{{limiter}}")],
             unit="short",
+            width=6,
             soft_high=1,
             no_value=NO_LIMITS,
+        ),
+        timeseries(
+            304,
+            "Wait for a limit p95",
+            "95 of 100 requests that had to wait had their turn sooner.",
+            [Query(quantile(0.95, "llmvitals_limit_wait_seconds", SERVICE, by=("job", "limiter")), "{{limiter}}")],
+            unit="s",
+            width=6,
+            no_value="Nothing had to wait",
         ),
     ]
 
@@ -273,6 +296,7 @@ def _pools() -> list[Panel]:
             "What is in use against the most that the pool may hold; of the fullest instance.",
             Query(aggregate("max", _pool_use(), "pool"), "{{pool}}"),
             unit="percentunit",
+            height=TABLE_HEIGHT,
             limit=POOL_RATIO,
             no_value=NO_POOLS,
         ),
@@ -285,6 +309,8 @@ def _pools() -> list[Panel]:
                 Query(total(select("llmvitals_pool_pending_requests", SERVICE), "pool") + " > 0", "waiting {{pool}}"),
             ],
             unit="short",
+            legend_table=True,
+            overrides=color_by_name({"waiting": "orange"}),
             no_value=NO_POOLS,
         ),
         timeseries(
@@ -293,6 +319,7 @@ def _pools() -> list[Panel]:
             "95 of 100 get a connection or an object sooner.",
             [Query(quantile(0.95, "llmvitals_pool_wait_seconds", SERVICE, by=("job", "pool")), "{{pool}}")],
             unit="s",
+            legend_table=True,
             no_value=NO_POOLS,
         ),
         timeseries(
@@ -320,7 +347,7 @@ def _pools() -> list[Panel]:
         ),
         timeseries(
             406,
-            "Made and closed",
+            "Pool objects made and closed",
             "Objects per second that pools made, and did away with.",
             [
                 Query(total(rate("llmvitals_pool_created_total", SERVICE), "pool"), "made {{pool}}"),
@@ -328,7 +355,7 @@ def _pools() -> list[Panel]:
             ],
             unit="ops",
             soft_high=0.1,
-            overrides=[dashed("made", "text")],
+            overrides=color_by_name(POOL_ENDS),
             no_value="No object pools",
         ),
     ]
@@ -341,7 +368,7 @@ def _checks() -> list[Panel]:
             501,
             "Health checks",
             f"What the application's own checks found. {alerted('LLMHealthCheckFailing', 'LLMProviderDown')}",
-            [Query(status, "{{job}} {{check}}")],
+            [Query(status, "{{check}} {{job}}")],
             mappings=CHECK_STATES,
             no_value="No health checks",
         ),

@@ -5,7 +5,7 @@ from typing import Any
 
 from grafana.builder.layout import annotation, label_variable
 from grafana.builder.overrides import QUANTILE_COLORS, color_by_name
-from grafana.builder.panels import Panel, Query, timeseries
+from grafana.builder.panels import HEIGHT, Panel, Query, timeseries
 from grafana.builder.pictures import heatmap
 from grafana.builder.promql import aggregate, newer, quantile, rate, recorded_quantile, select, stepped_up, total
 
@@ -115,7 +115,7 @@ def spread(
     unit: str = "s",
     cells: str = "reqps",
     width: int = 12,
-    height: int = 8,
+    height: int = HEIGHT,
     no_value: str = "No data",
 ) -> list[Panel]:
     """Quantiles, and beside them the heatmap of the same *buckets*, which shows the two humps that a quantile hides."""
@@ -154,6 +154,7 @@ def own_spread(
     unit: str = "s",
     cells: str = "ops",
     width: int = 12,
+    height: int = HEIGHT,
     no_value: str = "No data",
 ) -> list[Panel]:
     """`spread` of a histogram that an application exposes itself."""
@@ -166,6 +167,7 @@ def own_spread(
         unit=unit,
         cells=cells,
         width=width,
+        height=height,
         no_value=no_value,
     )
 

@@ -16,6 +16,8 @@ BY_INSTANCE = "{{job}} {{instance}}"
 NO_USERS = "No user registry"
 NO_BASELINE = "No baseline yet"
 EVICTION_COLORS = {"idle": "light-blue", "oldest": "blue", "limit": "blue", "explicit": "purple"}
+# Only the first is a fault of this process.
+STATE_COLORS = {"close_wait": "orange", "established": "blue", "listen": "text", "time_wait": "light-blue"}
 HEAP_COLORS = {"used": "blue", "free": "light-blue", "mmap": "purple"}
 
 
@@ -25,6 +27,7 @@ def build() -> dict[str, Any]:
         Row(100, "User profiles", _profiles()),
         Row(200, "Memory and its baseline", _memory()),
         Row(300, "Where a leak would show", _leak()),
+        Row(400, "Workers (of several processes)", _workers(), folded=True),
     ]
     return dashboard(
         "llmvitals-users",
@@ -44,7 +47,7 @@ def _first_line() -> list[Panel]:
         stat(2, "Profiles", "Held in memory, all instances.", Query(total(active)), unit="short", no_value=NO_USERS),
         stat(
             3,
-            "Of the limit",
+            "Profiles / limit",
             "Profiles as a share of the application's own limit; of the worst instance.",
             Query(worst(ratio(active, limit))),
             unit="percentunit",
@@ -116,12 +119,13 @@ def _profiles() -> list[Panel]:
                 Query(aggregate("max", select(f"{PROFILES}limit", SERVICE), "job"), "limit {{job}}"),
             ],
             unit="short",
+            single=True,
             overrides=[dashed("limit", "yellow")],
             no_value=NO_USERS,
         ),
         timeseries(
             102,
-            "Created",
+            "Profiles created",
             "Profiles made per second.",
             [Query(total(rate(f"{PROFILES}created_total", SERVICE), "job"), "{{job}}")],
             unit="ops",
@@ -131,7 +135,7 @@ def _profiles() -> list[Panel]:
         ),
         timeseries(
             103,
-            "Evicted by reason",
+            "Profiles evicted",
             "Per second: idle for too long, the oldest over the limit, or asked for.",
             [Query(total(rate(f"{PROFILES}evicted_total", SERVICE), "reason"), "{{reason}}")],
             unit="ops",
@@ -155,16 +159,18 @@ def _memory() -> list[Panel]:
                 Query(select(f"{MEMORY}peak_bytes", SERVICE), f"peak {BY_INSTANCE}"),
             ],
             unit="bytes",
+            single=True,
             overrides=[dashed("baseline", "text"), dashed("peak", "purple")],
         ),
         timeseries(
             202,
-            "Against the baseline",
+            "Memory / baseline",
             "Resident memory as a multiple of the baseline; the dashed line is the alert's.",
             [Query(select(f"{MEMORY}baseline_ratio", SERVICE), BY_INSTANCE)],
             unit=MULTIPLE,
             limit=MEMORY_RATIO,
             decimals=2,
+            single=True,
             no_value=NO_BASELINE,
         ),
         timeseries(
@@ -183,6 +189,7 @@ def _memory() -> list[Panel]:
             f"What Python's allocator holds: the quietest signal of a leak. {alerted('LLMLeakSuspected')}",
             [Query(select("llmvitals_python_allocated_blocks", SERVICE), BY_INSTANCE)],
             unit="short",
+            width=12,
             low=None,
             single=True,
         ),
@@ -192,16 +199,25 @@ def _memory() -> list[Panel]:
             "Free is kept and not given back to the system: much of it is fragmentation, not a leak.",
             [Query(total(select("llmvitals_native_heap_bytes", SERVICE), "kind"), "{{kind}}")],
             unit="bytes",
+            width=12,
             stacked=True,
             overrides=color_by_name(HEAP_COLORS),
             no_value="Not told on this system",
         ),
+    ]
+
+
+def _workers() -> list[Panel]:
+    return [
         timeseries(
             206,
-            "Workers",
-            "Resident memory of each worker, where a service has several.",
+            "Memory of workers",
+            "Resident memory of each worker: one that grows alone has a leak of its own.",
             [Query(select("llmvitals_worker_resident_memory_bytes", SERVICE), "{{job}} worker {{worker}}")],
             unit="bytes",
+            width=24,
+            single=True,
+            legend_table=True,
             no_value="One process, no workers",
         ),
     ]
@@ -233,6 +249,7 @@ def _leak() -> list[Panel]:
             unit="ops",
             width=12,
             soft_high=0.1,
+            single=True,
         ),
         timeseries(
             303,
@@ -241,6 +258,7 @@ def _leak() -> list[Panel]:
             [Query(of_apps(files), BY_INSTANCE)],
             unit="percentunit",
             limit=OPEN_FILES,
+            single=True,
         ),
         timeseries(
             304,
@@ -256,6 +274,7 @@ def _leak() -> list[Panel]:
             f"Many in close_wait were never closed. {alerted('LLMConnectionsNotClosed')}",
             [Query(total(select("llmvitals_process_connections", SERVICE), "state"), "{{state}}")],
             unit="short",
+            overrides=color_by_name(STATE_COLORS),
             no_value="Not told on this system",
         ),
     ]
