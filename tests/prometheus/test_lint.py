@@ -1,5 +1,6 @@
 """Rules are checked against the catalogues and our own conventions, without a Prometheus."""
 
+import json
 import re
 import subprocess
 from pathlib import Path
@@ -122,10 +123,12 @@ def test_runbooks_name_metrics_that_exist(known):
 
 @pytest.mark.parametrize("rule", ALERTS, ids=name_of)
 def test_every_dashboard_link_leads_to_a_dashboard(rule):
-    """The link's path names a dashboard that exists, by its uid."""
-    uid = re.match(r"/d/([\w-]+)(\?|$)", rule["annotations"]["dashboard_url"])[1]
+    """The link's path names a dashboard that exists, by its uid, and what it chooses there can be chosen."""
+    url = rule["annotations"]["dashboard_url"]
+    uid = re.match(r"/d/([\w-]+)(\?|$)", url)[1]
+    dashboard = json.loads((ROOT / "grafana" / "dashboards" / f"{uid}.json").read_text(encoding="utf-8"))
 
-    assert (ROOT / "grafana" / "dashboards" / f"{uid}.json").is_file()
+    assert set(re.findall(r"var-(\w+)=", url)) <= {variable["name"] for variable in dashboard["templating"]["list"]}
 
 
 def test_recorded_names_have_level_metric_and_operation():
