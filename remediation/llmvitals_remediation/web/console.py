@@ -106,7 +106,8 @@ class Console:
             shown = store.incidents(state=state, handler=handler, limit=100)
             known = {row["id"] for row in shown}
             late = [row for row in active if row["id"] not in known] if state is None else []
-            return [*late, *shown], {"headline": overview.headline(active)}
+            others = [row for row in shown if row["state"] == "closed"]
+            return [*late, *shown], {"headline": overview.headline([*active, *others])}
 
         told, context = await self._blocking(look)
         return await self._show(

@@ -27,9 +27,11 @@ def sections(told: Iterable[Row]) -> list[dict[str, Any]]:
 
 
 def headline(told: Sequence[Row]) -> str:
+    """Of the incidents on the page, how many are open; what was left to a person is not quiet."""
     active = sum(row.get("state") != "closed" for row in told)
     if active == 0:
-        return "All quiet"
+        left = any(row.get("outcome") in {"escalated", "exhausted"} for row in told)
+        return "Nothing under way" if left else "All quiet"
     return "1 incident under way" if active == 1 else f"{active} incidents under way"
 
 
