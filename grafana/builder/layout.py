@@ -10,6 +10,8 @@ COLUMNS = 24
 # Grafana 10.4 is the oldest that we promise; it writes this number, and later ones read it.
 SCHEMA_VERSION = 39
 TAG = "llmvitals"
+# As `make up` has it, when nobody changes the port; else it writes the other into what is served.
+CONSOLE_URL = "http://127.0.0.1:9466"
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +80,7 @@ def dashboard(
         "fiscalYearStartMonth": 0,
         "links": [_dropdown()],
         "annotations": {"list": list(annotations)},
-        "templating": {"list": [_datasource_variable(), *variables]},
+        "templating": {"list": [_datasource_variable(), *variables, _console_variable()]},
         "panels": place(rows),
     }
 
@@ -153,6 +155,20 @@ def _datasource_variable() -> dict[str, Any]:
         "refresh": 1,
         "regex": "",
         "skipUrlSync": False,
+    }
+
+
+def _console_variable() -> dict[str, Any]:
+    """Where the runbooks are: nothing that a person chooses, and nothing that a link can bring along."""
+    value = {"selected": True, "text": CONSOLE_URL, "value": CONSOLE_URL}
+    return {
+        "name": "console",
+        "type": "constant",
+        "query": CONSOLE_URL,
+        "current": value,
+        "options": [value],
+        "hide": 2,
+        "skipUrlSync": True,
     }
 
 

@@ -5,6 +5,7 @@ Each returns the panel as Grafana stores it, with a size and no place: `layout` 
 where the panel is, because links and alert annotations point at them: a panel that moves keeps its id.
 """
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -24,6 +25,11 @@ LINE_IN_VIEW = 1.1
 MULTIPLE = "suffix:\u00d7"
 
 DATASOURCE = {"type": "prometheus", "uid": "${datasource}"}
+
+# The remediation service's console, which has the runbooks. A deployment writes its own address into the variable.
+CONSOLE = "${console:raw}"
+
+_ALERTED = re.compile(r"\bAlerts?: (\w+(?:, \w+)*)\.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,8 +56,13 @@ class Column:
 
 
 def alerted(*alerts: str) -> str:
-    """A sentence for a description: which alerts watch what the panel shows, and what to do when they fire."""
-    return " ".join(f"Alert {name}: docs/runbooks/{name}.md." for name in alerts)
+    """A sentence for a description: which alerts watch what the panel shows. Their runbooks are the panel's links."""
+    return f"{'Alert' if len(alerts) == 1 else 'Alerts'}: {', '.join(alerts)}."
+
+
+def runbook_link(title: str, path: str = "") -> dict[str, Any]:
+    """A panel's link to a runbook, or to the list of all."""
+    return {"title": title, "url": f"{CONSOLE}/runbooks/{path}", "targetBlank": True}
 
 
 def timeseries(
@@ -317,6 +328,7 @@ def panel_of(
 ) -> Panel:
     names = list(dict.fromkeys(name for q in queries for name in metric_names(q.expr)))
     listed = ", ".join(f"`{name}`" for name in names)
+    watching = dict.fromkeys(name for told in _ALERTED.findall(about) for name in told.split(", "))
     panel = {
         "id": ident,
         "type": kind,
@@ -328,6 +340,8 @@ def panel_of(
         "options": dict(options),
         "targets": [_target(q, chr(ord("A") + i)) for i, q in enumerate(queries)],
     }
+    if watching:
+        panel["links"] = [runbook_link(f"Runbook: {name}", name) for name in watching]
     return panel | {"interval": interval} if interval else panel
 
 

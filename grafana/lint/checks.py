@@ -274,9 +274,9 @@ def links_resolve(dashboard: Dashboard, uids: Iterable[str] = (), tags: Iterable
         if match := re.match(r"/d/([\w-]+)", url):
             if match[1] not in known:
                 yield where, f"there is no dashboard {match[1]}"
-        elif match := re.search(r"(docs/runbooks/[\w.-]+)", url):
-            if not (ROOT / match[1]).is_file():
-                yield where, f"there is no {match[1]}"
+        elif match := re.fullmatch(r"\$\{console:raw\}/runbooks/(\w*)", url):
+            if match[1] and not (ROOT / "docs" / "runbooks" / f"{match[1]}.md").is_file():
+                yield where, f"there is no docs/runbooks/{match[1]}.md"
         else:
             yield where, f"{url!r} leads to no dashboard of ours and to no runbook"
 

@@ -49,6 +49,7 @@ def up(settings: Settings, terminal: Terminal) -> None:
         ports.check(settings)
     render.secret_files(settings)
     render.compose_targets_folder(settings)
+    render.dashboards_folder(settings)
     render.alertmanager_file(
         settings,
         remediation_url="http://remediation:9466",
@@ -98,7 +99,7 @@ def _let_containers_read(settings: Settings) -> None:
     settings.run.chmod(0o700)
     for path in (settings.run / "secrets").iterdir():
         path.chmod(0o444)
-    for folder in (settings.run / "alertmanager", settings.run / "targets"):
+    for folder in (settings.run / "alertmanager", settings.run / "targets", settings.run / "grafana"):
         for path in (folder, *folder.rglob("*")):
             path.chmod(0o755 if path.is_dir() else 0o444)
 

@@ -35,8 +35,9 @@ def up(settings: Settings, terminal: Terminal) -> None:
     wanted = programs(settings, tools)
 
     render.secret_files(settings)
-    render.prometheus_folder(settings, dashboards=bool(tools.grafana or tools.viewer))
+    render.prometheus_folder(settings, drawn=bool(tools.grafana or tools.viewer))
     render.grafana_folder(settings)
+    render.dashboards_folder(settings)
     render.alertmanager_file(
         settings,
         remediation_url=settings.url("REMEDIATION"),

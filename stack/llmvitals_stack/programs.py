@@ -232,7 +232,7 @@ def _dashboards(settings: Settings, tools: Tools) -> tuple[Program, ...]:
                     "GF_AUTH_ANONYMOUS_ENABLED": "true",
                     "GF_AUTH_ANONYMOUS_ORG_ROLE": "Viewer",
                     "GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH": str(
-                        settings.root / "grafana" / "dashboards" / "llmvitals-overview.json"
+                        settings.run / "grafana" / "dashboards" / "llmvitals-overview.json"
                     ),
                     "GF_ANALYTICS_REPORTING_ENABLED": "false",
                     "GF_ANALYTICS_CHECK_FOR_UPDATES": "false",
@@ -249,6 +249,7 @@ def _dashboards(settings: Settings, tools: Tools) -> tuple[Program, ...]:
                     f"--prometheus-url={settings.url('PROMETHEUS')}",
                     f"--dashboards={settings.root / 'grafana' / 'dashboards'}",
                     f"--dist={tools.viewer}",
+                    f"--console-url={settings.url('REMEDIATION')}",
                 ),
                 health=f"http://127.0.0.1:{port}/",
             ),

@@ -1,12 +1,13 @@
 """What `make up` writes under `.run/`: nothing there is a source, all of it can be deleted."""
 
+import json
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
 import yaml
 
-from llmvitals_stack import alertmanager, llm_servers
+from llmvitals_stack import alertmanager, dashboards, llm_servers
 from llmvitals_stack.settings import Settings, SettingsError, write_private
 
 _HEADER = "# Made by `make up` from .env: change that.\n"
@@ -49,17 +50,17 @@ def alertmanager_file(
     return folder / "alertmanager.yml"
 
 
-def prometheus_folder(settings: Settings, *, dashboards: bool = True) -> None:
+def prometheus_folder(settings: Settings, *, drawn: bool = True) -> None:
     """Prometheus's configuration and rules as committed, with this machine's targets beside them.
 
     Args:
-        dashboards: Whether Grafana or the viewer runs here.
+        drawn: Whether Grafana or the viewer runs here.
     """
     source = settings.root / "prometheus"
     files = {Path("prometheus.yml"): (source / "prometheus.yml").read_text(encoding="utf-8")}
     for path in (source / "rules").rglob("*.yml"):
         files[path.relative_to(source)] = path.read_text(encoding="utf-8")
-    for job, targets in _targets(settings, dashboards=dashboards).items():
+    for job, targets in _targets(settings, drawn=drawn).items():
         files[Path("targets", job, "native.yml")] = yaml.safe_dump(targets, sort_keys=False)
     files[Path("targets", "env", "llm-servers.yml")] = _llm_servers(settings)
     _mirror(settings.run / "prometheus", files)
@@ -90,7 +91,7 @@ def _mirror(folder: Path, files: Mapping[Path, str]) -> None:
         path.unlink()
 
 
-def _targets(settings: Settings, *, dashboards: bool) -> dict[str, list[dict[str, object]]]:
+def _targets(settings: Settings, *, drawn: bool) -> dict[str, list[dict[str, object]]]:
     def group(port: str, **labels: str) -> dict[str, object]:
         return {"targets": [f"127.0.0.1:{settings.port(port)}"], **({"labels": labels} if labels else {})}
 
@@ -100,7 +101,7 @@ def _targets(settings: Settings, *, dashboards: bool) -> dict[str, list[dict[str
         "remediation": [group("REMEDIATION")],
         "prometheus": [group("PROMETHEUS")],
         "alertmanager": [group("ALERTMANAGER")],
-        "dashboards": [group("GRAFANA", job="dashboards")] if dashboards else [],
+        "dashboards": [group("GRAFANA", job="dashboards")] if drawn else [],
         # None of its own; without the folder, Prometheus would complain of it for ever. Yours are in targets/env.
         "llm-servers": [],
     }
@@ -112,6 +113,14 @@ def grafana_folder(settings: Settings) -> None:
     files = {}
     for path in source.rglob("*.yml"):
         text = path.read_text(encoding="utf-8").replace("http://prometheus:9090", settings.url("PROMETHEUS"))
-        text = text.replace("/var/lib/grafana/dashboards", str(settings.root / "grafana" / "dashboards"))
+        text = text.replace("/var/lib/grafana/dashboards", str(settings.run / "grafana" / "dashboards"))
         files[path.relative_to(source)] = text
     _mirror(settings.run / "grafana" / "provisioning", files)
+
+
+def dashboards_folder(settings: Settings) -> Path:
+    """The dashboards for Grafana, whose panels lead to the runbooks of this machine's console."""
+    found = dashboards.read(settings.root / "grafana" / "dashboards", console_url=settings.url("REMEDIATION"))
+    folder = settings.run / "grafana" / "dashboards"
+    _mirror(folder, {Path(f"{uid}.json"): f"{json.dumps(content)}\n" for uid, content in found.items()})
+    return folder

@@ -5,7 +5,6 @@ Nothing that a page can ask changes anything or reaches another host. A page of 
 """
 
 import argparse
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from llmvitals_stack import dashboards as files
 from llmvitals_stack.viewer_metrics import Metrics
 from llmvitals_stack.viewer_proxy import Limits, Proxy, error
 
@@ -37,38 +37,36 @@ _HEADERS = {
 }
 
 
-class Dashboards:
-    """The Classic JSON files of a folder, read anew each time: a file that is written again is seen at once."""
+def create_app(
+    prometheus_url: str,
+    dashboards: Path,
+    dist: Path,
+    limits: Limits | None = None,
+    *,
+    console_url: str | None = None,
+) -> Starlette:
+    """The viewer as an ASGI application.
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-
-    def all(self) -> dict[str, Mapping[str, Any]]:
-        """Dashboards by uid; a file that is not a dashboard is left out."""
-        found: dict[str, Mapping[str, Any]] = {}
-        for path in sorted(self._folder.glob("*.json")):
-            try:
-                content = json.loads(path.read_text(encoding="utf-8"))
-            except (OSError, ValueError):
-                continue
-            if isinstance(content, dict) and isinstance(content.get("uid"), str):
-                found[content["uid"]] = content
-        return found
-
-
-def create_app(prometheus_url: str, dashboards: Path, dist: Path, limits: Limits | None = None) -> Starlette:
-    """The viewer as an ASGI application. *dist* is what ``npm run build`` wrote."""
+    Args:
+        prometheus_url: What the pages ask.
+        dashboards: A folder, read anew each time: a file that is written again is seen at once.
+        dist: What ``npm run build`` wrote.
+        limits: Of one question, and of all at one time.
+        console_url: Where panels' links to runbooks lead; None leaves what the files say.
+    """
     metrics = Metrics()
     proxy = Proxy(prometheus_url, limits or Limits(), metrics)
-    folder = Dashboards(dashboards)
+
+    def read() -> Mapping[str, Mapping[str, Any]]:
+        return files.read(dashboards, console_url=console_url)
 
     def listing(_: Request) -> Response:
         keys = ("uid", "title", "description", "tags")
-        return JSONResponse([{key: d.get(key, "") for key in keys} for d in folder.all().values()])
+        return JSONResponse([{key: d.get(key, "") for key in keys} for d in read().values()])
 
     def dashboard(request: Request) -> Response:
         uid = request.path_params["uid"]
-        found = folder.all().get(uid)
+        found = read().get(uid)
         if found is None:
             return error(404, f"There is no dashboard with the uid {uid!r}.")
         return JSONResponse(found)
@@ -124,10 +122,11 @@ def main() -> None:
     parser.add_argument("--prometheus-url", default="http://127.0.0.1:9090")
     parser.add_argument("--dashboards", type=Path, default=Path("grafana/dashboards"))
     parser.add_argument("--dist", type=Path, default=Path("grafana/viewer/dist"), help="what `npm run build` wrote")
+    parser.add_argument("--console-url", metavar="URL", help="where runbooks are for a person's browser")
     options = parser.parse_args()
     if not (options.dist / "index.html").is_file():
         parser.error(f"{options.dist} holds no built viewer; run: npm --prefix grafana/viewer run build")
-    app = create_app(options.prometheus_url, options.dashboards, options.dist)
+    app = create_app(options.prometheus_url, options.dashboards, options.dist, console_url=options.console_url)
     uvicorn.run(app, host="127.0.0.1", port=options.port, log_level="warning", server_header=False)
 
 

@@ -104,7 +104,7 @@ MISTAKES = [
     ("links", lambda d: d["links"][0].update(tags=["nobody"]), "no dashboard has the tag nobody"),
     ("links", lambda d: d["links"][0].update(keepTime=False), "time is lost"),
     ("links", panel_link("/d/llmvitals-gone?from=now"), "no dashboard llmvitals-gone"),
-    ("links", panel_link("https://github.com/x/y/blob/main/docs/runbooks/Gone.md"), "no docs/runbooks/Gone.md"),
+    ("links", panel_link("${console:raw}/runbooks/Gone"), "no docs/runbooks/Gone.md"),
     ("links", panel_link("https://example.org/"), "leads to no dashboard"),
     ("unique-uid", lambda d: d.update(uid="llmvitals-overview"), "is the uid of two dashboards"),
 ]

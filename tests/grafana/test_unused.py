@@ -9,6 +9,7 @@ from tests.grafana.queries import ROOT
 from llmvitals.catalogue import FAMILIES as LIBRARY
 from llmvitals_exporter.catalogue import FAMILIES as EXPORTER
 from llmvitals_remediation.catalogue import FAMILIES as REMEDIATION
+from llmvitals_stack.catalogue import FAMILIES as VIEWER
 
 _NAMES_OF_OTHERS = "under the name that other exporters' dashboards and rules know; ours read what matters most"
 _BESIDE = "to look at beside what is drawn, when that looks odd"
@@ -40,7 +41,7 @@ NOT_DRAWN = {
     "llmvitals_lmstudio_*": _BESIDE,
     "llmvitals_scrape_collector_timeout": "told by the collector's failure, which is drawn and alerted on",
 }
-FAMILIES = {family.name for family in (*LIBRARY, *EXPORTER, *REMEDIATION)}
+FAMILIES = {family.name for family in (*LIBRARY, *EXPORTER, *REMEDIATION, *VIEWER)}
 
 
 def unread(families: set[str]) -> set[str]:

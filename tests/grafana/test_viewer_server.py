@@ -4,6 +4,7 @@ import gzip
 import json
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs
 
@@ -103,6 +104,11 @@ def _upstream():
 
 @pytest.fixture(name="client")
 def _client(upstream, tmp_path):
+    with client_of(upstream, tmp_path, LIMITS) as client:
+        yield client
+
+
+def client_of(upstream, tmp_path, limits):
     (tmp_path / "dist").mkdir()
     (tmp_path / "dist" / "index.html").write_text("<html>the page</html>")
     dashboards = tmp_path / "dashboards"
@@ -110,9 +116,8 @@ def _client(upstream, tmp_path):
     (dashboards / "one.json").write_text('{"uid": "one", "title": "One", "tags": ["llmvitals"]}')
     (dashboards / "broken.json").write_text("{")
     (tmp_path / "secret.json").write_text('{"uid": "secret"}')
-    app = create_app(f"http://127.0.0.1:{upstream.server_port}", dashboards, tmp_path / "dist", LIMITS)
-    with TestClient(app, base_url="http://127.0.0.1") as client:
-        yield client
+    app = create_app(f"http://127.0.0.1:{upstream.server_port}", dashboards, tmp_path / "dist", limits)
+    return TestClient(app, base_url="http://127.0.0.1")
 
 
 @pytest.mark.parametrize("path", ["query", "query_range", "series", "labels"])
@@ -232,9 +237,9 @@ def test_a_question_that_never_ends_is_given_up(tmp_path):
     assert 408 == sent[0]["status"]
 
 
-def test_so_many_questions_at_once_and_no_more(client, upstream):
+def test_so_many_questions_at_once_and_no_more(upstream, tmp_path):
     """The answers of all together have a bound, too."""
-    with ThreadPoolExecutor(9) as pool:
+    with client_of(upstream, tmp_path, replace(LIMITS, seconds=30)) as client, ThreadPoolExecutor(9) as pool:
         answers = list(pool.map(lambda _: client.post("/api/v1/query", data={"query": "together"}), range(9)))
 
     assert {200} == {a.status_code for a in answers}
@@ -306,6 +311,21 @@ def test_dashboards_are_listed_and_served_by_uid(client):
     assert "One" == client.get("/api/dashboards/one").json()["title"]
     assert 404 == client.get("/api/dashboards/secret").status_code
     assert 404 == client.get("/api/dashboards/..%2fsecret").status_code
+
+
+def test_dashboards_lead_to_the_console_that_the_viewer_was_told_of(tmp_path):
+    """The address of the file is for whoever says no other."""
+    variable = {"name": "console", "type": "constant", "query": "http://127.0.0.1:9466"}
+    text = json.dumps({"uid": "one", "templating": {"list": [{"name": "job", "type": "query"}, variable]}})
+    (tmp_path / "one.json").write_text(text)
+    served = []
+    for url in (None, "http://127.0.0.1:9876"):
+        with TestClient(
+            create_app("http://x", tmp_path, tmp_path, console_url=url), base_url="http://127.0.0.1"
+        ) as client:
+            served.append(client.get("/api/dashboards/one").json()["templating"]["list"][1]["query"])
+
+    assert ["http://127.0.0.1:9466", "http://127.0.0.1:9876"] == served
 
 
 @pytest.mark.parametrize("path", ["/", "/d/one", "/d/one/overview?from=now-1h"])

@@ -1,5 +1,6 @@
 """What `make up` writes under `.run`."""
 
+import json
 import stat
 from pathlib import Path
 
@@ -43,11 +44,33 @@ def test_every_scrape_job_finds_a_folder_with_targets(settings):
 @pytest.mark.parametrize("there", [True, False])
 def test_what_draws_the_dashboards_is_watched_where_it_runs(settings, there):
     """Grafana or the viewer, at the port of both; without either there is nobody to be missed."""
-    render.prometheus_folder(settings, dashboards=there)
+    render.prometheus_folder(settings, drawn=there)
 
     targets = yaml.safe_load((settings.run / "prometheus" / "targets" / "dashboards" / "native.yml").read_text())
     group = {"targets": [f"127.0.0.1:{settings.port('GRAFANA')}"], "labels": {"job": "dashboards"}}
     assert [group] * there == targets
+
+
+def test_dashboards_lead_to_the_console_at_the_port_that_env_says(settings):
+    """Grafana gets every dashboard; nothing but the console's address in it is another."""
+    settings = named(settings, REMEDIATION_PORT="9876")
+    folder = render.dashboards_folder(settings)
+
+    source = ROOT / "grafana" / "dashboards"
+    assert sorted(path.name for path in source.glob("*.json")) == sorted(path.name for path in folder.iterdir())
+    for path in folder.iterdir():
+        expected = json.loads((source / path.name).read_text())
+        changed = json.loads(path.read_text())
+        (console,) = [v for v in changed["templating"]["list"] if v["name"] == "console"]
+        url = "http://127.0.0.1:9876"
+        assert (url, url, [url]) == (
+            console["query"],
+            console["current"]["value"],
+            [option["value"] for option in console["options"]],
+        )
+        for dashboard in (expected, changed):
+            dashboard["templating"]["list"] = [v for v in dashboard["templating"]["list"] if v["name"] != "console"]
+        assert expected == changed
 
 
 def named(settings, **values):

@@ -7,7 +7,7 @@ Host and GPU are not narrowed by Service: the trouble of one application is ofte
 from grafana.builder.dashboards.shared import JOB
 from grafana.builder.layout import Row
 from grafana.builder.overrides import value_map
-from grafana.builder.panels import Column, Panel, Query, bargauge, stat, table, timeseries
+from grafana.builder.panels import Column, Panel, Query, bargauge, runbook_link, stat, table, timeseries
 from grafana.builder.promql import SERVICE, aggregate, select, total
 from grafana.builder.thresholds import GPU_MEMORY_RATIO, GPU_TEMPERATURE, Limit
 
@@ -137,7 +137,8 @@ def alerts_and_targets(whose: str = SERVICE) -> list[Panel]:
             # Firing comes before pending.
             sort=("State", False),
             hide=("Value",),
-        ),
+        )
+        | {"links": [runbook_link("Runbooks of all alerts")]},
         table(
             802,
             "Targets",

@@ -4,6 +4,7 @@ from typing import Any
 
 from grafana.builder.dashboards.machine import alerts_and_targets
 from grafana.builder.dashboards.shared import annotations, service_variables, worst
+from grafana.builder.dashboards.stack_viewer import dashboards_viewer
 from grafana.builder.layout import Row, dashboard
 from grafana.builder.overrides import STACK_COLORS, color_by_name, dashed, value_map
 from grafana.builder.panels import Column, Panel, Query, alerted, bargauge, stat, table, timeseries
@@ -24,6 +25,7 @@ def build() -> dict[str, Any]:
         Row(200, "Prometheus", _prometheus()),
         Row(300, "Rules", _rules()),
         Row(400, "Alertmanager", _alertmanager()),
+        Row(500, "Dashboards", dashboards_viewer()),
         Row(800, "Alerts now, and what is scraped", alerts_and_targets()),
     ]
     return dashboard(
@@ -241,6 +243,7 @@ def _prometheus() -> list[Panel]:
                             "llmvitals_remediation_build_info",
                             "prometheus_build_info",
                             "alertmanager_build_info",
+                            "llmvitals_viewer_build_info",
                         )
                     )
                 )

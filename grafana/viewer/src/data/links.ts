@@ -90,6 +90,6 @@ function filled(text: string, here: Here, encode = true): string {
     }
     const variable = here.variables.find((v) => v.name === name);
     const value = variable ? valueOf(variable, values, 'raw') : values.join(',');
-    return encode ? encodeURIComponent(value) : value;
+    return encode && format !== 'raw' ? encodeURIComponent(value) : value;
   });
 }

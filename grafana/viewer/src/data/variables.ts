@@ -91,7 +91,8 @@ export function useVariables(
 function chosenOf(variables: Variable[], fromPlace: Chosen, options: Record<string, string[]>): Chosen {
   return Object.fromEntries(
     variables.map((variable) => {
-      const asked = fromPlace[variable.name] ?? [];
+      // A constant is the file's: a link that somebody sent must not change where the page leads.
+      const asked = variable.type === 'constant' ? [] : (fromPlace[variable.name] ?? []);
       const known = options[variable.name] ?? listed(variable);
       return [variable.name, asked.length > 0 ? asked : initial(variable, known)];
     }),
