@@ -9,7 +9,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from prometheus.builder import jobs, recording, slo, spec
+from prometheus.builder import jobs, recording, slo, spec, spending
 
 SLOS = Path(__file__).resolve().parents[1] / "slo.yml"
 FOLDER = SLOS.with_name("rules")
@@ -18,7 +18,7 @@ OWNED = ("recording", "slo")
 
 def texts(slos: Path = SLOS) -> dict[Path, str]:
     """Each file's path below `FOLDER`, and its text; raises SpecError when *slos* has mistakes."""
-    recorded = [*recording.files(), *jobs.files()]
+    recorded = [*recording.files(), *jobs.files(), *spending.files()]
     names = {rule["record"] for file in recorded for group in file.groups for rule in group.rules}
     return {Path(file.path): file.text() for file in (*recorded, *slo.files(spec.load(slos, recorded=names)))}
 

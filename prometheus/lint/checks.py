@@ -17,7 +17,7 @@ from prometheus.lint.load import Rule, calls, seconds, selectors, walk
 ROOT = Path(__file__).resolve().parents[2]
 # The slowest scrape of prometheus.yml, its retention in the stack, and its staleness look-back.
 SCRAPE_SECONDS = 5
-RETENTION_SECONDS = 15 * 86_400
+RETENTION_SECONDS = 35 * 86_400
 LOOKBACK_SECONDS = 300
 COMPARISONS = frozenset({"==", "!=", ">", "<", ">=", "<="})
 # They give a value where there is none, so that nothing needs to be compared.

@@ -80,7 +80,7 @@ def test_a_good_rule_has_no_problem():
         bad("promql/fragile", "which series it is changes", expr="topk by (job) (3, max_over_time(a[1m])) > 0"),
         bad("promql/fragile", "ends it silently", expr="a / b > 0", wait=None),
         bad("promql/offset", "looks into the future", expr="max by (job) (max_over_time(a[1m] offset -5m)) > 0"),
-        bad("promql/range_query", "longer than what is kept", expr="max by (job) (max_over_time(a[30d])) > 0"),
+        bad("promql/range_query", "longer than what is kept", expr="max by (job) (max_over_time(a[60d])) > 0"),
         bad("promql/rate", "fewer than four scrapes", expr="sum by (job) (rate(a_total[15s])) > 0"),
         bad("promql/rate_of_sum", "does not see a counter's restart", expr="rate(sum by (job) (a_total)[5m:]) > 0"),
         bad("promql/regexp", "has no pattern: use =", expr='max by (job) (max_over_time(a{b=~"c"}[1m])) > 0'),
