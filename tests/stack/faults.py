@@ -243,6 +243,7 @@ FAULTS: tuple[Fault, ...] = (
         lambda world: (world.apis.companion("/demo/memory", {"mebibytes": 160}), _nothing)[1],
     ),
     Fault("the companion crashes, four times", ("TargetRestarting", "TargetDown"), 1660, 170, _crashes),
+    Fault("the viewer of dashboards is stopped", ("GrafanaDown",), 0, 180, lambda world: world.stop("viewer")),
     Fault("remediation is stopped", ("LLMAgentDisconnected",), 1850, 200, lambda world: world.stop("remediation")),
     Fault(
         "Alertmanager is stopped, and user profiles pile up meanwhile",
