@@ -232,7 +232,6 @@ def _tokens() -> list[Panel]:
             "Read and written, on average.",
             [Query(ratio(total(tokens, "model"), calls), "{{model}}")],
             unit="short",
-            decimals=0,
             legend_table=True,
             no_value=NO_USAGE,
         ),

@@ -7,7 +7,7 @@ from grafana.builder.dashboards.operations_tools import tools_row
 from grafana.builder.dashboards.shared import annotations, own_spread, service_variables, worst
 from grafana.builder.layout import Row, dashboard
 from grafana.builder.overrides import color_by_name, dashed, value_map
-from grafana.builder.panels import TABLE_HEIGHT, Panel, Query, alerted, bargauge, stat, timeseries
+from grafana.builder.panels import MULTIPLE, TABLE_HEIGHT, Panel, Query, alerted, bargauge, stat, timeseries
 from grafana.builder.pictures import state_timeline
 from grafana.builder.promql import SERVICE, aggregate, quantile, rate, ratio, select, share_or_zero, top, total
 from grafana.builder.thresholds import ANY_IS_WARNING, MODULE_ERROR_RATIO
@@ -88,10 +88,10 @@ def _first_line() -> list[Panel]:
         stat(
             4,
             "p95 / target",
-            "p95 as a share of the target, of the slowest operation: above 100 % the target is missed.",
+            "p95 as a multiple of the target, of the slowest operation: above 1 the target is missed.",
             Query(worst(_against_target())),
-            unit="percentunit",
-            decimals=0,
+            unit=MULTIPLE,
+            decimals=2,
             no_value=NO_OPERATIONS,
         ),
         stat(
