@@ -25,7 +25,8 @@ outlives a restart and a missed scrape. *critical* wakes somebody, *warning* mak
 read. *in the demo* says how the running demo makes it fire for real, or why it cannot; ✓ where that was watched. Where
 there are seconds, `python -m tests.stack.fire_alerts` turned the fault on and waited: {fired} alerts, last on {date},
 with Prometheus {prometheus} and Alertmanager {alertmanager}, on a busy machine of two cores. The seconds are from the
-fault to the alert, and hold the windows over which a rule looks.
+fault to the alert, and hold the windows over which a rule looks. What is *played* went through the real exporter, from
+answers of a driver or of a kernel that were prepared.
 
 What `remediate` marks is also answered by a handler; who is told of what is in `alertmanager/`."""
 
