@@ -1,5 +1,6 @@
 import { copyFileSync, cpSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { gzipSync } from 'node:zlib';
 import { defineConfig, type Plugin } from 'vite';
 
 const here = import.meta.dirname;
@@ -30,6 +31,40 @@ function mirrorIcon(folder: string): void {
   const right = readFileSync(join(folder, 'angle-double-right.svg'), 'utf8');
   const left = right.replace(/(<svg[^>]*>)([\s\S]*)<\/svg>/, '$1<g transform="translate(24 0) scale(-1 1)">$2</g></svg>');
   writeFileSync(join(folder, 'angle-double-left.svg'), left);
+}
+
+// Before everything else, and not as a module, which would wait for the whole page to be read.
+function bootFirst(): Plugin {
+  return {
+    name: 'boot-first',
+    apply: 'build',
+    transformIndexHtml: {
+      order: 'post',
+      handler(_html, { bundle }) {
+        const boot = Object.values(bundle ?? {}).find((file) => file.type === 'chunk' && file.name === 'boot');
+        if (boot?.type !== 'chunk' || boot.imports.length > 0 || boot.exports.length > 0) {
+          throw new Error('src/boot.ts stands alone: it can neither import nor export');
+        }
+        return [{ tag: 'script', attrs: { src: `/${boot.fileName}` }, injectTo: 'head-prepend' }];
+      },
+    },
+  };
+}
+
+// The server sends these as they are to who can read them: to compress megabytes at each request would take longer.
+function compressed(): Plugin {
+  return {
+    name: 'compressed',
+    apply: 'build',
+    writeBundle(options, bundle) {
+      for (const file of Object.values(bundle)) {
+        const content = Buffer.from(file.type === 'chunk' ? file.code : file.source);
+        if (file.fileName.startsWith('assets/') && content.length > 10_000) {
+          writeFileSync(join(options.dir ?? '', `${file.fileName}.gz`), gzipSync(content, { level: 9 }));
+        }
+      }
+    },
+  };
 }
 
 interface Patch {
@@ -106,7 +141,7 @@ function noCompiledText(): Plugin {
 
 export default defineConfig({
   base: '/',
-  plugins: [noCompiledText(), grafanaAssets()],
+  plugins: [noCompiledText(), bootFirst(), grafanaAssets(), compressed()],
   resolve: {
     alias: {
       // The code editor is 2.8 MB and nothing here edits code.
@@ -115,5 +150,10 @@ export default defineConfig({
     },
   },
   esbuild: { jsx: 'automatic' },
-  build: { chunkSizeWarningLimit: 4000, reportCompressedSize: true, sourcemap: false },
+  build: {
+    chunkSizeWarningLimit: 4000,
+    reportCompressedSize: true,
+    sourcemap: false,
+    rollupOptions: { input: { index: join(here, 'index.html'), boot: join(here, 'src/boot.ts') } },
+  },
 });

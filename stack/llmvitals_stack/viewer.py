@@ -12,7 +12,8 @@ from typing import Any
 import uvicorn
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.applications import Starlette
-from starlette.datastructures import MutableHeaders
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.requests import Request
@@ -91,11 +92,25 @@ def create_app(
         Route("/d/{uid}", page),
         # Grafana's links carry the title behind the uid.
         Route("/d/{uid}/{slug}", page),
-        Mount("/", StaticFiles(directory=dist)),
+        Mount("/", _Files(directory=dist)),
     ]
     # A page of another host that names itself 127.0.0.1 by DNS gets nothing.
     hosts = Middleware(TrustedHostMiddleware, allowed_hosts=["127.0.0.1", "localhost"], www_redirect=False)
     return Starlette(routes=routes, middleware=[hosts, Middleware(_SecurityHeaders)])
+
+
+class _Files(StaticFiles):
+    """Files of a folder; those that the build has compressed are sent so to who can read them."""
+
+    async def get_response(self, path: str, scope: Scope) -> Response:
+        if path.startswith("assets/") and "gzip" in Headers(scope=scope).get("Accept-Encoding", ""):
+            try:
+                response = await super().get_response(f"{path}.gz", scope)
+            except HTTPException:
+                return await super().get_response(path, scope)
+            response.headers.update({"Content-Encoding": "gzip", "Vary": "Accept-Encoding"})
+            return response
+        return await super().get_response(path, scope)
 
 
 class _SecurityHeaders:

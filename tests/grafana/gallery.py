@@ -87,6 +87,15 @@ def panels() -> list[dict[str, Any]]:
         _panel(8, "bargauge", "Bars", share, target=cache, defaults={"unit": "percentunit", "max": 1, "min": 0}),
         _panel(9, "table", "Rows", "up", target={"format": "table", "instant": True}),
         _panel(10, "text", "Words", "", options={"mode": "markdown", "content": "Some *words*."}, targets=[]),
+        _panel(
+            11,
+            "timeseries",
+            "Calls in a table",
+            calls,
+            target=by_model | {"instant": False},
+            defaults=palette | {"unit": "reqps"},
+            options={"legend": {"displayMode": "table", "calcs": ["mean", "max", "lastNotNull"]}},
+        ),
     ]
 
 

@@ -51,6 +51,34 @@ def test_gauge_and_pie_show_what_prometheus_says(page, gallery_url, prometheus_u
     assert "primary talker 69 %, primary thinker 21 %, backup talker 10 %" == shares
 
 
+def test_a_legends_table_sorts_and_leaves_one_line_alone(page, gallery_url):
+    """Its columns are the calculations; a number's head sorts from the largest, and a name's click hides the others."""
+    open_page(page, f"{gallery_url}?refresh=")
+    chart = panel(page, "Calls in a table")
+    names = chart.locator(".legend tbody th")
+    assert ["Name", "Mean", "Max", "Last *"] == chart.get_by_role("columnheader").all_inner_texts()
+    assert {"req/s"} == {text.split()[-1] for text in chart.locator("td").all_inner_texts()}
+
+    chart.get_by_role("button", name="Max").click()
+    largest_first = names.all_inner_texts()
+    chart.get_by_role("button", name="Max").click()
+    chart.get_by_role("button", name="primary thinker").click()
+    over = chart.locator(".u-over")
+    box = over.bounding_box()
+    # Near the right edge: on the left there was no Prometheus yet.
+    over.hover(position={"x": box["width"] - 12, "y": 12})
+
+    # 2 : 0.6 : 0.3 calls a second.
+    assert ["primary talker", "primary thinker", "backup talker"] == largest_first
+    assert largest_first[::-1] == names.all_inner_texts()
+    expect(page.locator(".hover")).to_contain_text("primary thinker")
+    expect(page.locator(".hover")).not_to_contain_text("talker")
+    assert 2 == chart.locator("[data-off]").count()
+    chart.get_by_role("button", name="primary thinker", pressed=True).click()
+    expect(chart.locator("[data-off]")).to_have_count(0)
+    assert box["height"] > chart.locator(".legend").bounding_box()["height"]
+
+
 def test_a_heatmap_counts_what_is_between_two_bounds(page, gallery_url):
     """Classic buckets count all below them; the picture's lanes do not: under the pointer is one bucket's own count."""
     open_page(page, f"{gallery_url}?refresh=")

@@ -343,3 +343,20 @@ def test_the_environments_proxy_is_not_used(client, monkeypatch):
     monkeypatch.delenv("NO_PROXY", raising=False)
 
     assert 200 == client.get("/api/v1/query?query=up").status_code
+
+
+def test_the_pages_script_is_sent_as_the_build_compressed_it(client, tmp_path):
+    """To who reads gzip, as what it is, and to be kept for good; to others as it is."""
+    assets = tmp_path / "dist" / "assets"
+    assets.mkdir()
+    (assets / "index-1.js").write_text("whole")
+    (assets / "index-1.js.gz").write_bytes(gzip.compress(b"compressed"))
+    (assets / "boot-1.js").write_text("small")
+
+    found = [client.get(f"/assets/{name}") for name in ("index-1.js", "boot-1.js")]
+    found.append(client.get("/assets/index-1.js", headers={"Accept-Encoding": "identity"}))
+
+    assert ["compressed", "small", "whole"] == [r.text for r in found]
+    assert ["gzip", None, None] == [r.headers.get("Content-Encoding") for r in found]
+    assert {"text/javascript; charset=utf-8"} == {r.headers["Content-Type"] for r in found}
+    assert {"public, max-age=31536000, immutable"} == {r.headers["Cache-Control"] for r in found}

@@ -66,6 +66,41 @@ def test_six_questions_at_once_equal_ones_once_and_none_that_nobody_wants(run):
 
 
 @pytest.mark.stack
+def test_what_is_on_the_screen_asks_first(run):
+    """The rest waits until that is there, or it is scrolled to: then what lies on all, and four from the top."""
+    result = run("""
+        import { Order } from './state/order';
+        (globalThis as any).window = { innerHeight: 900 };
+        const order = new Order();
+        const begun: string[] = [];
+        const ends: Record<string, () => void> = {};
+        const tops: Record<string, number> =
+          { low: 1000, seen: 100, left: 2000, lower: 3000, e: 4000, f: 5000, g: 6000 };
+        const abort = new AbortController();
+        const ask = (name: string, signal = new AbortController().signal) => {
+          const element = { getBoundingClientRect: () => ({ top: tops[name], bottom: tops[name]! + 50 }) } as Element;
+          const work = () => { begun.push(name); return new Promise<void>((end) => { ends[name] = end; }); };
+          order.run(name === 'all' ? null : element, work, signal).catch(() => begun.push(`not ${name}`));
+        };
+        const turn = () => new Promise((go) => setTimeout(go));
+        Object.keys(tops).forEach((name) => ask(name, name === 'left' ? abort.signal : undefined));
+        ask('all');
+        await turn();
+        abort.abort();
+        tops.lower = 300;
+        order.look();
+        await turn();
+        const before = [...begun];
+        ends.seen!();
+        ends.lower!();
+        await turn();
+        print([before, begun.slice(before.length)]);
+    """)
+
+    assert [["seen", "lower", "not left"], ["all", "low", "e", "f"]] == result
+
+
+@pytest.mark.stack
 @pytest.mark.parametrize(
     ("expr", "names"),
     [

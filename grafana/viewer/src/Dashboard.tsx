@@ -1,13 +1,15 @@
 import { DashboardCursorSync, EventBusSrv } from '@grafana/data';
 import { Button, Icon, PanelContextProvider } from '@grafana/ui';
-import { useEffect, useMemo, useRef, useState } from 'react';
+import { memo, useEffect, useMemo, useRef, useState } from 'react';
 import { inWords } from './data/interpolate';
 import type { Here } from './data/links';
 import type { Annotation, Dashboard as Model } from './data/model';
 import { loadMarks, type Mark, type Scope } from './data/panelData';
+import { MarksContext } from './panels/MarksPlugin';
 import { PanelView } from './PanelView';
 import { useRoom } from './state/hooks';
 import { allPanels, GAP, place, type Placed } from './state/layout';
+import { Order, OrderContext } from './state/order';
 
 // A panel that fills the page is still a picture on a very low window.
 const LEAST_HEIGHT = 320;
@@ -22,10 +24,11 @@ interface Props {
   onAlone: (id: number | undefined) => void;
 }
 
-export function Dashboard({ model, scope, here, annotations, timeZone, onZoom, onAlone }: Props) {
+export const Dashboard = memo(function Dashboard({ model, scope, here, annotations, timeZone, onZoom, onAlone }: Props) {
   const [ref, room] = useRoom<HTMLElement>();
   const [folded, setFolded] = useState(() => new Set(model.panels.filter((p) => p.collapsed).map((p) => p.id)));
-  const marks = useMarks(annotations, scope);
+  const order = useOrder();
+  const marks = useMarks(annotations, scope, order);
   const wanted = here.place.viewPanel;
   const alone = useMemo(() => allPanels(model.panels).find((panel) => panel.id === wanted), [model, wanted]);
   const placed = useMemo<Placed[]>(() => {
@@ -65,34 +68,46 @@ export function Dashboard({ model, scope, here, annotations, timeZone, onZoom, o
         </p>
       )}
       <PanelContextProvider value={context}>
-        {placed.map(({ panel, left, top, width, height }) => (
-          <div key={panel.id} className="cell" style={{ left, top, width, height }}>
-            {panel.type === 'row' ? (
-              <h2 className="row">
-                <button type="button" aria-expanded={!folded.has(panel.id)} onClick={() => fold(panel.id)}>
-                  <Icon name={folded.has(panel.id) ? 'angle-right' : 'angle-down'} />
-                  {inWords(panel.title, here.chosen)}
-                </button>
-              </h2>
-            ) : (
-              <PanelView
-                panel={panel}
-                width={width}
-                height={height}
-                scope={scope}
-                here={here}
-                timeZone={timeZone}
-                marks={marks}
-                onZoom={onZoom}
-                alone={panel === alone}
-                onAlone={() => onAlone(panel === alone ? undefined : panel.id)}
-              />
-            )}
-          </div>
-        ))}
+        <OrderContext.Provider value={order}>
+          <MarksContext.Provider value={marks}>
+            {placed.map(({ panel, left, top, width, height }) => (
+              <div key={panel.id} className="cell" style={{ left, top, width, height }}>
+                {panel.type === 'row' ? (
+                  <h2 className="row">
+                    <button type="button" aria-expanded={!folded.has(panel.id)} onClick={() => fold(panel.id)}>
+                      <Icon name={folded.has(panel.id) ? 'angle-right' : 'angle-down'} />
+                      {inWords(panel.title, here.chosen)}
+                    </button>
+                  </h2>
+                ) : (
+                  <PanelView
+                    panel={panel}
+                    width={width}
+                    height={height}
+                    scope={scope}
+                    here={here}
+                    timeZone={timeZone}
+                    onZoom={onZoom}
+                    alone={panel === alone}
+                    onAlone={onAlone}
+                  />
+                )}
+              </div>
+            ))}
+          </MarksContext.Provider>
+        </OrderContext.Provider>
       </PanelContextProvider>
     </main>
   );
+});
+
+function useOrder(): Order {
+  const [order] = useState(() => new Order());
+  useEffect(() => {
+    window.addEventListener('scroll', order.look, { passive: true });
+    return () => window.removeEventListener('scroll', order.look);
+  }, [order]);
+  return order;
 }
 
 const OVERLAY = '[role="menu"], [role="dialog"], [role="listbox"]:not(:empty), [data-overlay]';
@@ -140,7 +155,7 @@ function idOf(element: Element | null): number | undefined {
   return id === undefined ? undefined : Number(id);
 }
 
-function useMarks(annotations: Annotation[], scope: Scope | null): Mark[] {
+function useMarks(annotations: Annotation[], scope: Scope | null, order: Order): Mark[] {
   const [marks, setMarks] = useState<Mark[]>([]);
   useEffect(() => {
     if (!scope) {
@@ -148,7 +163,9 @@ function useMarks(annotations: Annotation[], scope: Scope | null): Mark[] {
     }
     const abort = new AbortController();
     // A broken annotation must not take the panels with it.
-    Promise.all(annotations.map((a) => loadMarks(a, scope, abort.signal).catch(() => [])))
+    const load = () => Promise.all(annotations.map((a) => loadMarks(a, scope, abort.signal).catch(() => [])));
+    order
+      .run(null, load, abort.signal)
       .then((found) => {
         if (!abort.signal.aborted) {
           setMarks(found.flat());
@@ -156,6 +173,6 @@ function useMarks(annotations: Annotation[], scope: Scope | null): Mark[] {
       })
       .catch(() => undefined);
     return () => abort.abort();
-  }, [annotations, scope]);
+  }, [annotations, scope, order]);
   return marks;
 }

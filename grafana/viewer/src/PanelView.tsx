@@ -1,14 +1,15 @@
 import { LoadingState, renderMarkdown, type DataFrame, type TimeRange } from '@grafana/data';
 import { ErrorBoundary, Menu, PanelChrome, useTheme2 } from '@grafana/ui';
-import { useEffect, useMemo, useState } from 'react';
+import { memo, useContext, useEffect, useMemo, useRef, useState, type RefObject } from 'react';
 import { applyConfig, fieldConfigOf } from './data/fieldConfig';
 import { inWords as chosenInWords } from './data/interpolate';
 import { panelLinks, type Here } from './data/links';
 import type { Panel } from './data/model';
-import { loadPanel, type Mark, type PanelData, type Scope } from './data/panelData';
+import { loadPanel, type PanelData, type Scope } from './data/panelData';
 import { whyEmpty } from './data/whyEmpty';
 import { kindOf, type Kind } from './panels/kinds';
 import { inWords, ValuesTable } from './panels/Values';
+import { OrderContext } from './state/order';
 
 /** What `data-ready` says: tests wait for "true", and nothing else is a drawn panel. */
 type Ready = 'loading' | 'true' | 'nodata' | 'error' | 'unsupported';
@@ -21,6 +22,12 @@ interface Loaded {
   range: TimeRange;
 }
 
+interface Data {
+  loaded: Loaded | undefined;
+  // Whether it was this panel's turn already.
+  begun: boolean;
+}
+
 export interface PanelViewProps {
   panel: Panel;
   width: number;
@@ -28,18 +35,18 @@ export interface PanelViewProps {
   scope: Scope | null;
   here: Here;
   timeZone: string;
-  marks: Mark[];
   onZoom: (from: number, to: number) => void;
   // Whether it fills the page, and how to change that.
   alone: boolean;
-  onAlone: () => void;
+  onAlone: (id: number | undefined) => void;
 }
 
-export function PanelView(props: PanelViewProps) {
-  const { panel, width, height, scope, here, timeZone, marks, onZoom, alone, onAlone } = props;
+export const PanelView = memo(function PanelView(props: PanelViewProps) {
+  const { panel, width, height, scope, here, timeZone, onZoom, alone, onAlone } = props;
   const theme = useTheme2();
   const kind = kindOf(panel.type);
-  const loaded = useData(panel, width, scope);
+  const ref = useRef<HTMLDivElement>(null);
+  const { loaded, begun } = useData(panel, width, scope, ref);
   const frames = useMemo(() => {
     const raw = loaded?.data?.frames ?? [];
     return kind ? applyConfig(raw, fieldConfigOf(panel, kind.defaults), panel.type, theme, timeZone) : [];
@@ -53,7 +60,7 @@ export function PanelView(props: PanelViewProps) {
 
   const menu = () => (
     <Menu ariaLabel={`Menu of ${title}`}>
-      <Menu.Item label={alone ? 'Back to the dashboard' : 'View'} icon="eye" shortcut="v" onClick={onAlone} />
+      <Menu.Item label={alone ? 'Back to the dashboard' : 'View'} icon="eye" shortcut="v" onClick={() => onAlone(alone ? undefined : panel.id)} />
       {kind?.picture && (
         <Menu.Item
           label={asTable ? 'Values as a picture' : 'Values as a table'}
@@ -67,8 +74,14 @@ export function PanelView(props: PanelViewProps) {
     </Menu>
   );
 
+  // A frame, title and menu for each panel at once would keep those on the screen waiting.
+  if (!begun) {
+    return (
+      <div ref={ref} data-panel-id={panel.id} data-panel-type={panel.type} data-ready={ready} className="frame" style={{ height }} />
+    );
+  }
   return (
-    <div data-panel-id={panel.id} data-panel-type={panel.type} data-ready={ready}>
+    <div ref={ref} data-panel-id={panel.id} data-panel-type={panel.type} data-ready={ready}>
       <PanelChrome
         title={title}
         description={panel.description ? () => renderMarkdown(panel.description ?? '') : undefined}
@@ -98,7 +111,6 @@ export function PanelView(props: PanelViewProps) {
                     height={innerHeight}
                     range={loaded?.range ?? scope.range}
                     timeZone={timeZone}
-                    marks={marks}
                     onZoom={onZoom}
                   />
                 )
@@ -116,29 +128,33 @@ export function PanelView(props: PanelViewProps) {
       </PanelChrome>
     </div>
   );
-}
+});
 
-function useData(panel: Panel, width: number, scope: Scope | null): Loaded | undefined {
+function useData(panel: Panel, width: number, scope: Scope | null, ref: RefObject<HTMLElement>): Data {
+  const order = useContext(OrderContext);
+  const asks = kindOf(panel.type) !== undefined && panel.type !== 'text';
+  const [begun, setBegun] = useState(!asks);
   const [loaded, setLoaded] = useState<Loaded>();
   useEffect(() => {
-    if (!scope || !kindOf(panel.type) || panel.type === 'text') {
+    if (!scope || !asks) {
       return undefined;
     }
     const abort = new AbortController();
-    const load = async () => {
+    const load = async (): Promise<Loaded> => {
+      setBegun(true);
       const data = await loadPanel(panel, width, scope, abort.signal);
       const reason = hasData(data.frames) ? undefined : await whyEmpty(data.asked, scope.range, abort.signal);
-      setLoaded({ data, reason, range: scope.range });
+      return { data, reason, range: scope.range };
     };
-    load().catch((error: unknown) => {
+    order.run(ref.current, load, abort.signal).then(setLoaded, (error: unknown) => {
       if (!abort.signal.aborted) {
         setLoaded({ error: error instanceof Error ? error.message : String(error), range: scope.range });
       }
     });
     return () => abort.abort();
     // A few pixels more are no reason to ask again: the next refresh does.
-  }, [panel, scope]);
-  return loaded;
+  }, [panel, scope, order, ref, asks]);
+  return { loaded, begun };
 }
 
 // Samples that are all NaN, as 0/0 gives, are no more to look at than none.

@@ -3,7 +3,7 @@ import { AxisPlacement, ScaleDirection, ScaleOrientation } from '@grafana/schema
 import { UPlotChart, UPlotConfigBuilder, usePanelContext, useTheme2, EventBusPlugin } from '@grafana/ui';
 import { useLayoutEffect, useMemo, useRef, useState } from 'react';
 import type uPlot from 'uplot';
-import type { Mark } from '../data/panelData';
+import { PADDING } from './edge';
 import type { Lane, Span } from './lanes';
 import { MarksPlugin } from './MarksPlugin';
 
@@ -18,7 +18,6 @@ interface Props {
   height: number;
   range: TimeRange;
   timeZone: string;
-  marks: Mark[];
   onZoom: (from: number, to: number) => void;
   // How much of a lane's height its spans fill.
   fill: number;
@@ -39,7 +38,7 @@ interface Hovered {
 
 /** Lanes over time, drawn on uPlot's canvas: what state timelines and heatmaps have in common. */
 export function LanesChart(props: Props) {
-  const { lanes, width, height, range, timeZone, marks, atEdge } = props;
+  const { lanes, width, height, range, timeZone, atEdge } = props;
   const theme = useTheme2();
   const { eventBus } = usePanelContext();
   const [hovered, setHovered] = useState<Hovered>();
@@ -52,6 +51,7 @@ export function LanesChart(props: Props) {
   const config = useMemo(() => {
     const labels = JSON.parse(names) as string[];
     const builder = new UPlotConfigBuilder(timeZone);
+    builder.setPadding(PADDING);
     const time = { scaleKey: 'x', isTime: true, orientation: ScaleOrientation.Horizontal, direction: ScaleDirection.Right };
     builder.addScale({ ...time, range: () => [latest.current.range.from.valueOf(), latest.current.range.to.valueOf()] });
     builder.addScale({
@@ -103,7 +103,7 @@ export function LanesChart(props: Props) {
       }}
     >
       <EventBusPlugin config={config} eventBus={eventBus} />
-      <MarksPlugin config={config} marks={marks} />
+      <MarksPlugin config={config} />
       {hovered && (
         <div
           className="lane-hover"

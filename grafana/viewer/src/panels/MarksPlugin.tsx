@@ -1,15 +1,19 @@
 import { useTheme2, type UPlotConfigBuilder } from '@grafana/ui';
-import { useEffect, useLayoutEffect, useRef } from 'react';
+import { createContext, useContext, useEffect, useLayoutEffect, useRef } from 'react';
 import type uPlot from 'uplot';
 import type { Mark } from '../data/panelData';
 
 const HANDLE_PX = 7;
 
+/** The marks of the whole dashboard: when they come, they are drawn onto the charts, and no panel anew. */
+export const MarksContext = createContext<Mark[]>([]);
+
 /**
  * Annotations: a dashed line for a moment, a tinted band for a stretch of time, and a small handle under the
  * plot that says what it is.
  */
-export function MarksPlugin({ config, marks }: { config: UPlotConfigBuilder; marks: Mark[] }) {
+export function MarksPlugin({ config }: { config: UPlotConfigBuilder }) {
+  const marks = useContext(MarksContext);
   const theme = useTheme2();
   const latest = useRef({ marks, theme });
   latest.current = { marks: merged(marks), theme };

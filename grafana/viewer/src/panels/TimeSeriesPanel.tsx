@@ -14,11 +14,15 @@ import {
   TooltipPlugin2,
   usePanelContext,
   type SeriesTableRowProps,
+  type UPlotConfigBuilder,
 } from '@grafana/ui';
 import type { VizLegendOptions } from '@grafana/schema';
-import { useMemo } from 'react';
+import { useLayoutEffect, useMemo, useState } from 'react';
+import { PADDING } from './edge';
+import { Legend, roomOf } from './Legend';
 import { MarksPlugin } from './MarksPlugin';
 import type { PanelProps } from './types';
+import { nameOf } from './Values';
 
 // TooltipHoverMode.xAll: all lines at the pointer's time. The enum is declared const, which isolated modules cannot read.
 const ALL_AT_X = 1;
@@ -49,24 +53,28 @@ export const timeSeriesDefaults = {
   lineStyle: { fill: 'solid' },
 };
 
-export function TimeSeriesPanel({ panel, frames, width, height, range, timeZone, marks, onZoom }: PanelProps) {
+export function TimeSeriesPanel({ panel, frames, width, height, range, timeZone, onZoom }: PanelProps) {
   const { eventBus } = usePanelContext();
-  const legend = useMemo(() => legendOf(panel.options?.legend, frames), [panel, frames]);
-  const gapped = useMemo(() => withGaps(frames, range), [frames, range]);
-  return (
+  const [wanted, setWanted] = useState<ReadonlySet<string>>(new Set());
+  const legend = useMemo(() => legendOf(panel.options?.legend), [panel]);
+  const box = useMemo(() => roomOf(legend, frames, width, height), [legend, frames, width, height]);
+  const picked = useMemo(() => here(wanted, frames), [wanted, frames]);
+  const drawn = useMemo(() => onlyPicked(withGaps(frames, range), picked), [frames, range, picked]);
+  const chart = (
     <TimeSeries
-      frames={gapped}
-      width={width}
-      height={height}
+      frames={drawn}
+      width={box.beside ? width - box.width : width}
+      height={box.beside ? height : height - box.height}
       timeRange={range}
       timeZone={timeZone}
-      legend={legend}
+      legend={NO_LEGEND}
       options={panel.options}
     >
       {(config, aligned) => (
         <>
           <EventBusPlugin config={config} eventBus={eventBus} frame={aligned} />
-          <MarksPlugin config={config} marks={marks} />
+          <MarksPlugin config={config} />
+          <EdgePlugin config={config} />
           <TooltipPlugin2
             config={config}
             hoverMode={ALL_AT_X as never}
@@ -79,6 +87,41 @@ export function TimeSeriesPanel({ panel, frames, width, height, range, timeZone,
       )}
     </TimeSeries>
   );
+  return (
+    <div className={box.beside ? 'chart beside' : 'chart'}>
+      {chart}
+      {box.height > 0 && <Legend options={legend} frames={frames} box={box} picked={picked} onPick={setWanted} />}
+    </div>
+  );
+}
+
+// Grafana's own measures itself first, and the chart would be drawn a second time.
+const NO_LEGEND: VizLegendOptions = { displayMode: LegendDisplayMode.Hidden, placement: 'bottom', calcs: [], showLegend: false };
+
+/** Of the picked names those that there are; a refresh may have taken some away. */
+function here(picked: ReadonlySet<string>, frames: DataFrame[]): ReadonlySet<string> {
+  const names = new Set(frames.flatMap(({ fields }) => fields.map(nameOf)));
+  return new Set([...picked].filter((name) => names.has(name)));
+}
+
+function onlyPicked(frames: DataFrame[], picked: ReadonlySet<string>): DataFrame[] {
+  if (picked.size === 0) {
+    return frames;
+  }
+  const hideFrom = { viz: true, tooltip: true, legend: false };
+  return frames.map((frame) => ({
+    ...frame,
+    fields: frame.fields.map((field) =>
+      field.type !== FieldType.number || picked.has(nameOf(field))
+        ? field
+        : { ...field, config: { ...field.config, custom: { ...field.config.custom, hideFrom } } },
+    ),
+  }));
+}
+
+function EdgePlugin({ config }: { config: UPlotConfigBuilder }) {
+  useLayoutEffect(() => config.setPadding(PADDING), [config]);
+  return null;
 }
 
 /** Where samples are missing, nothing is drawn. TimeSeries sees to that in the first frame only, and joins the others. */
@@ -87,13 +130,14 @@ function withGaps(frames: DataFrame[], range: TimeRange): DataFrame[] {
   return frames.map((frame) => applyNullInsertThreshold({ frame, refFieldPseudoMin, refFieldPseudoMax }));
 }
 
-function legendOf(options: unknown, frames: DataFrame[]): VizLegendOptions {
+function legendOf(options: unknown): VizLegendOptions {
   const wanted = options as VizLegendOptions | undefined;
   return {
+    ...wanted,
     displayMode: wanted?.displayMode ?? LegendDisplayMode.List,
     placement: wanted?.placement ?? 'bottom',
     calcs: wanted?.calcs ?? [],
-    showLegend: (wanted?.showLegend ?? true) && frames.length > 0,
+    showLegend: wanted?.showLegend ?? true,
   };
 }
 
@@ -105,7 +149,7 @@ function Hover({ frame, indexes }: { frame: DataFrame; indexes: Array<number | n
   }
   const rows = values
     .map((field, i) => ({ field, value: valueAt(field, indexes[i + 1] ?? at) }))
-    .filter(({ field, value }) => field.type === FieldType.number && typeof value === 'number')
+    .filter(({ field, value }) => field.type === FieldType.number && !isHidden(field) && typeof value === 'number')
     .sort((a, b) => Number(b.value) - Number(a.value));
   const shown: SeriesTableRowProps[] = rows.slice(0, MOST_ROWS).map(({ field, value }) => {
     const display = field.display?.(value);
@@ -124,6 +168,10 @@ function Hover({ frame, indexes }: { frame: DataFrame; indexes: Array<number | n
       <SeriesTable timestamp={when ? formattedValueToString(when) : ''} series={shown} />
     </div>
   );
+}
+
+function isHidden({ config }: Field): boolean {
+  return (config.custom as { hideFrom?: { tooltip?: boolean } } | undefined)?.hideFrom?.tooltip ?? false;
 }
 
 function valueAt(field: Field, index: number): unknown {

@@ -10,17 +10,24 @@ const CALCS: Array<[ReducerID, string]> = [
   [ReducerID.max, 'Max'],
 ];
 
-function series(frames: DataFrame[]): Field[] {
+/** What a picture draws. */
+export function series(frames: DataFrame[]): Field[] {
   return frames.flatMap((frame) => frame.fields.filter((field) => field.type === FieldType.number));
 }
 
-function nameOf(field: Field): string {
+export function nameOf(field: Field): string {
   return field.state?.displayName ?? field.name;
 }
 
-function shown(field: Field, calc: ReducerID): string {
+/** One number for all samples of a series, if there is one. */
+export function calculation(field: Field, calc: string): number | undefined {
   const value: unknown = reduceField({ field, reducers: [calc] })[calc];
-  if (typeof value !== 'number' || !Number.isFinite(value)) {
+  return typeof value === 'number' && Number.isFinite(value) ? value : undefined;
+}
+
+export function calculated(field: Field, calc: string): string {
+  const value = calculation(field, calc);
+  if (value === undefined) {
     return '–';
   }
   return field.display ? formattedValueToString(field.display(value)) : String(value);
@@ -29,7 +36,7 @@ function shown(field: Field, calc: ReducerID): string {
 /** What a picture shows, in a sentence. */
 export function inWords(kind: string, frames: DataFrame[]): string {
   const all = series(frames);
-  const told = all.slice(0, MOST_SPOKEN).map((field) => `${nameOf(field)} ${shown(field, ReducerID.lastNotNull)}`);
+  const told = all.slice(0, MOST_SPOKEN).map((field) => `${nameOf(field)} ${calculated(field, ReducerID.lastNotNull)}`);
   const more = all.length > MOST_SPOKEN ? `, and ${all.length - MOST_SPOKEN} more` : '';
   return `${kind}. Last values: ${told.join(', ')}${more}`;
 }
@@ -54,7 +61,7 @@ export function ValuesTable({ title, frames, height }: { title: string; frames: 
             <tr key={i}>
               <th scope="row">{nameOf(field)}</th>
               {CALCS.map(([id]) => (
-                <td key={id}>{shown(field, id)}</td>
+                <td key={id}>{calculated(field, id)}</td>
               ))}
             </tr>
           ))}

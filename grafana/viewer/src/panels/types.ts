@@ -1,5 +1,4 @@
 import type { DataFrame, TimeRange } from '@grafana/data';
-import type { Mark } from '../data/panelData';
 import type { Panel } from '../data/model';
 
 /** What a panel's component gets: frames with the panel's field options already worked in. */
@@ -10,6 +9,5 @@ export interface PanelProps {
   height: number;
   range: TimeRange;
   timeZone: string;
-  marks: Mark[];
   onZoom: (from: number, to: number) => void;
 }

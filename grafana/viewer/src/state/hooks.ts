@@ -1,4 +1,4 @@
-import { useEffect, useRef, useState, type RefObject } from 'react';
+import { useEffect, useLayoutEffect, useRef, useState, type RefObject } from 'react';
 
 /** Calls *tick* every *interval* ("10s"; empty is never), and not while nobody looks at the page. */
 export function useInterval(tick: () => void, seconds: number): void {
@@ -29,7 +29,8 @@ const MARGIN = 16;
 export function useRoom<T extends HTMLElement>(): [RefObject<T>, Room] {
   const ref = useRef<T>(null);
   const [room, setRoom] = useState<Room>({ width: 0, height: 0 });
-  useEffect(() => {
+  // Before the first paint: what is on the page depends on it.
+  useLayoutEffect(() => {
     const element = ref.current;
     if (!element) {
       return undefined;
@@ -39,6 +40,7 @@ export function useRoom<T extends HTMLElement>(): [RefObject<T>, Room] {
       const height = Math.floor(window.innerHeight - (element.getBoundingClientRect().top + window.scrollY) - MARGIN);
       setRoom((before) => (before.width === width && before.height === height ? before : { width, height }));
     };
+    measure();
     const observer = new ResizeObserver(measure);
     observer.observe(element);
     window.addEventListener('resize', measure);
