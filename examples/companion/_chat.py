@@ -22,6 +22,7 @@ from companion._llm import LLM, Answer
 from companion._responses import Responses
 from companion._settings import Settings
 from companion._store import Exchange, Store
+from companion._tools import Tools
 from companion._tuning import Tuning
 from companion._turns import Turns
 from llmvitals import Operation, Vitals
@@ -120,6 +121,7 @@ class Chat:
             max_active=settings.users_max_active, idle_seconds=settings.users_idle_seconds, enforce=False
         )
         self._responses = responses
+        self._tools = Tools(vitals)
         # Bounded in number and time, not in bytes: a thing that real applications forget.
         self._attachments: MutableMapping[str, bytes] = vitals.cache("attachments", cachetools.TTLCache(4096, ttl=3600))
         numbers = settings.numbers
@@ -232,8 +234,8 @@ class Chat:
             messages.append({"role": "system", "content": f"The user attached:\n{shown}"})
         if question.mode == "thinker":
             remembered = await self._journal.context(question.user, question.message)
-            if remembered:
-                messages.append({"role": "system", "content": remembered})
+            known = (remembered, self._tools.notes(question.message))
+            messages += [{"role": "system", "content": text} for text in known if text]
         for asked, answered in profile.turns:
             messages += [{"role": "user", "content": asked}, {"role": "assistant", "content": answered}]
         messages.append({"role": "user", "content": question.message})

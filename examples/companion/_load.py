@@ -105,6 +105,7 @@ class _Load:
             group.create_task(self._arrivals(group, rate * 0.15, self._streamer))
             group.create_task(self._arrivals(group, rate * 0.1, self._speaker))
             group.create_task(self._arrivals(group, rate * 0.2, self._reader))
+            group.create_task(self._arrivals(group, rate * 0.05, self._visitor))
             group.create_task(self._arrivals(group, rate * 0.01, self._rush))
             group.create_task(self._socket_user(rate * 0.15))
 
@@ -158,6 +159,13 @@ class _Load:
         if response.status_code != 200:
             raise _FailedError(str(response.status_code))
 
+    async def _visitor(self) -> None:
+        """Somebody who opens the page."""
+        for path in ("/", "/page.css", "/page.js"):
+            response = await self.http.get(path)
+            if response.status_code != 200:
+                raise _FailedError(str(response.status_code))
+
     async def _rush(self) -> None:
         """Somebody's phones, that come back from a tunnel all at once: more than there are turns for a moment."""
         answers = await asyncio.gather(*(self.http.get("/v1/messages?user=rosa") for _ in range(_RUSH)))
@@ -202,6 +210,8 @@ class _Load:
         self.tally.cached += bool(response.json()["cached"])
 
     def _thought(self) -> str:
+        if self.dice.random() < 0.15:
+            return f"How much is {self.dice.randint(2, 5)} * {self.dice.randint(2, 5)}, and what comes to your mind?"
         return f"{self.dice.choice(_ASKS)} {self.dice.choice(_SUBJECTS)} ({self.dice.randrange(100_000)})"
 
     # --- Rate, bounds, counts ----------------------------------------------------------------------------------------

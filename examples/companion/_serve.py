@@ -25,6 +25,7 @@ from companion._effects import EffectLedger
 from companion._inner import InnerLife
 from companion._journal import Journal
 from companion._llm import LLM
+from companion._page import page_routes
 from companion._responses import Responses
 from companion._settings import Settings
 from companion._socket import Sockets
@@ -126,10 +127,11 @@ async def _assembled(settings: Settings, vitals: Vitals, ledger: EffectLedger) -
         # Last, because starting is allowed to hold the loop up.
         vitals.watch_loop(name="main")
         startup.ready()
-        routes = [sockets.route(), voice.route()]
+        routes = [sockets.route(), voice.route(), *page_routes(vitals)]
         if settings.demo_faults:
             routes += [*demo_routes(settings, chat, journal, ledger), dials_route(dials)]
-        yield application(chat, routes, summary.as_json, hosts=_LOOPBACK if settings.host in _LOOPBACK else None)
+        hosts = _LOOPBACK if settings.host in _LOOPBACK else None
+        yield application(chat, routes, summary.as_json, vitals=vitals, hosts=hosts)
         # Nothing may be asked of what is being taken apart; the agent's thread may be waiting for this loop.
         await asyncio.to_thread(vitals.close)
 

@@ -4,37 +4,33 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Mapping, MutableMapping
 from contextlib import aclosing
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
+import cachetools
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.requests import HTTPConnection, Request
-from starlette.responses import FileResponse, JSONResponse, Response, StreamingResponse
+from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from companion._bodies import BadInputError, question, read_object, user_id
 from companion._chat import Chat, Piece, Reply
 from companion._llm import BrokenOffError, RefusedError, UnavailableError
+from companion._store import Exchange
 from companion._turns import TooManyError
+from llmvitals import Vitals
 
 __all__ = ["application"]
 
 T = TypeVar("T")
+_Answers = MutableMapping[tuple[str, int, float], bytes]
 
 _STOPPING = "the companion is stopping, ask again in a moment"
-_STATIC = Path(__file__).parent / "static"
-_FILES = {"/": "page.html", "/page.js": "page.js", "/page.css": "page.css", "/icon.svg": "icon.svg"}
-_HEADERS = {
-    "content-security-policy": "default-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'self'",
-    "x-content-type-options": "nosniff",
-    "cache-control": "no-cache",
-}
 
 
 def application(
@@ -42,6 +38,7 @@ def application(
     routes: list[BaseRoute],
     summary: Callable[[], Awaitable[Mapping[str, object]]],
     *,
+    vitals: Vitals,
     hosts: frozenset[str] | None,
 ) -> Starlette:
     """
@@ -49,6 +46,8 @@ def application(
 
     *hosts* are the names under which it may be addressed, None for any.
     """
+    # By what it is made of, so that it is never out of date.
+    answers: _Answers = vitals.cache("api", cachetools.TTLCache(500, ttl=300))
 
     async def say(request: Request) -> Response:
         asked = question(await read_object(request))
@@ -70,8 +69,8 @@ def application(
         return _Events(_events(first, pieces), pieces)
 
     async def messages(request: Request) -> Response:
-        exchanges = await chat.messages(user_id(request.query_params.get("user")))
-        return JSONResponse({"messages": [asdict(exchange) for exchange in exchanges]})
+        user = user_id(request.query_params.get("user"))
+        return Response(_written(user, await chat.messages(user), answers), media_type="application/json")
 
     async def models(request: Request) -> Response:  # noqa: ARG001 -- the router passes it
         return JSONResponse(await chat.models())
@@ -82,9 +81,6 @@ def application(
     async def summarise(request: Request) -> Response:  # noqa: ARG001 -- the router passes it
         return JSONResponse(await summary())
 
-    async def file(request: Request) -> Response:
-        return FileResponse(_STATIC / _FILES[request.url.path], headers=_HEADERS)
-
     return Starlette(
         routes=[
             Route("/v1/chat", say, methods=["POST"]),
@@ -93,7 +89,6 @@ def application(
             Route("/v1/messages", messages, methods=["GET"]),
             Route("/v1/summary", summarise, methods=["GET"]),
             Route("/healthz", healthz, methods=["GET"]),
-            *(Route(path, file, methods=["GET"]) for path in _FILES),
             *routes,
         ],
         middleware=[Middleware(_Trusted, hosts=hosts)],
@@ -104,6 +99,14 @@ def application(
             TooManyError: _too_many,
         },
     )
+
+
+def _written(user: str, exchanges: list[Exchange], answers: _Answers) -> bytes:
+    key = (user, len(exchanges), exchanges[-1].at if exchanges else 0.0)
+    answer = answers.get(key)
+    if answer is None:
+        answer = answers[key] = json.dumps({"messages": [asdict(exchange) for exchange in exchanges]}).encode()
+    return answer
 
 
 async def _while_there(request: Request, answering: Coroutine[Any, Any, T]) -> T:

@@ -270,3 +270,20 @@ def test_likeness():
     assert 0.5 < similarity(garden, embed("gardens at the seaside")) < 1
     assert similarity(garden, embed("quick foxes jump")) < 0.2
     assert 0 == similarity(garden, embed("!"))
+
+
+def test_sums_are_worked_out_once(fresh):
+    """The thinker is told what a sum comes to, from a cache the second time; the page and the messages have theirs."""
+
+    def hits(cache):
+        return fresh.value("llmvitals_cache_requests_total", cache=cache, result="hit")
+
+    for _ in range(2):
+        assert 200 == fresh.say("How much is 6 * 7?", mode="thinker").status
+        assert 200 == request(f"{fresh.url}/").status
+    for _ in range(2):
+        messages = request(f"{fresh.url}/v1/messages?user=ann").json()["messages"]
+
+    assert ["How much is 6 * 7?"] * 2 == [message["question"] for message in messages]
+    assert 1 == fresh.value("gen_ai_execute_tool_duration_seconds_count", gen_ai_tool_name="calculator")
+    assert {"tools": 1, "web": 1, "api": 1} == {cache: hits(cache) for cache in ("tools", "web", "api")}

@@ -25,14 +25,13 @@ def _held_reader(world: World) -> Undo:
     reader = sqlite3.connect(_database(world), check_same_thread=False)
     reader.execute("BEGIN")
     reader.execute("SELECT count(*) FROM exchanges").fetchone()
-    size = 900_000
+    log = _database(world).with_name("companion.db-wal")
 
     def write(number: int) -> None:
-        if number < 100:
-            # Of no letters that repeat: what is asked is kept as it is.
-            world.ask(f"{number} {base64.b85encode(os.urandom(size)).decode()}")
+        if log.stat().st_size < 100 * 2**20:
+            world.ask(f"{number} {base64.b64encode(os.urandom(700_000)).decode()}")
 
-    stop = world.repeat(write, 1)
+    stop = world.repeat(write, 0.2)
 
     def undo() -> None:
         stop()
@@ -80,14 +79,20 @@ def _new_thoughts(world: World) -> Undo:
         words = " ".join(base64.b32encode(os.urandom(5)).decode().lower() for _ in range(6))
         world.ask(words, mode="thinker")
 
-    return world.repeat(ask, 0.5)
+    stops = [world.repeat(ask, 0.5) for _ in range(3)]
+
+    def undo() -> None:
+        for stop in stops:
+            stop()
+
+    return undo
 
 
 def _noisy_yes(world: World) -> Undo:
     """Just so much noise that short words are understood, and not well."""
-    undo = world.companion(voice_noise=0.22)
+    undo = world.companion(voice_noise=0.25)
     url = f"{world.settings.url('COMPANION')}/v1/voice?user=vera"
-    stop = world.repeat(lambda _: requests.post(url, data=speak("yes"), timeout=30), 1)
+    stop = world.repeat(lambda _: requests.post(url, data=speak("yes"), timeout=30), 0.2)
 
     def both() -> None:
         stop()
@@ -98,14 +103,18 @@ def _noisy_yes(world: World) -> Undo:
 
 def _wrong_token(world: World) -> Undo:
     """Alertmanager is given another token than the service that it tells; and user profiles pile up."""
-    path = world.settings.secret_file("ingest")
+    token = world.settings.run / "secrets" / "another_token"
+    token.write_text("not-the-token-that-was-agreed-on", encoding="utf-8")
+    path = world.settings.run / "alertmanager" / "alertmanager.yml"
     before = path.read_text(encoding="utf-8")
-    path.write_text("not-the-token-that-was-agreed-on", encoding="utf-8")
+    path.write_text(before.replace(str(world.settings.secret_file("ingest")), str(token)), encoding="utf-8")
+    world.reload("ALERTMANAGER")
     stop = world.repeat(lambda number: world.apis.companion("/demo/users", {"count": 20 + number}), 45)
 
     def undo() -> None:
         stop()
         path.write_text(before, encoding="utf-8")
+        world.reload("ALERTMANAGER")
 
     return undo
 
@@ -121,7 +130,9 @@ def _slow_end(world: World) -> Undo:
 def _slow_start(world: World) -> Undo:
     world.apis.companion("/demo/next-start", {"seconds": 480})
     world.supervisor._ask("stopProcess", "companion")
-    world.supervisor._ask("startProcess", "companion")
+    # Remediation may have started it already.
+    with contextlib.suppress(Exception):
+        world.supervisor._ask("startProcess", "companion", False)
     return lambda: None
 
 
@@ -174,7 +185,7 @@ APP_FAULTS: tuple[Fault, ...] = (
     ),
     Fault("forty connections are never closed", ("LLMConnectionsNotClosed",), 0, 1300, _made("/demo/connections", 40)),
     Fault(
-        "a reader of the database does not end, while 90 MB are written", ("LLMSqliteWalLarge",), 0, 1150, _held_reader
+        "a reader of the database does not end, while 100 MB are written", ("LLMSqliteWalLarge",), 0, 1150, _held_reader
     ),
     Fault(
         "Alertmanager has another token than remediation, and user profiles pile up",
