@@ -2,7 +2,7 @@
 
 from grafana.builder.dashboards.shared import JOB
 from grafana.builder.layout import Row
-from grafana.builder.overrides import dashed, value_map
+from grafana.builder.overrides import STACK_COLORS, color_by_name, dashed, value_map
 from grafana.builder.panels import MULTIPLE, Panel, Query, bargauge, timeseries
 from grafana.builder.promql import aggregate, select, share_or_zero, total
 from grafana.builder.thresholds import CACHE_HIT_RATIO, MEMORY_RATIO, POOL_RATIO
@@ -107,6 +107,7 @@ def _caches_and_users() -> list[Panel]:
                 Query(select("job:llmvitals_user_profiles_limit:max", JOB), "limit {{job}}"),
             ],
             unit="short",
+            single=True,
             overrides=[dashed("limit", "yellow")],
             width=6,
             no_value="No user registry",
@@ -125,7 +126,7 @@ def _memory_and_loop() -> list[Panel]:
                 Query(select("job:llmvitals_memory_baseline_bytes:max", JOB), "baseline {{job}}"),
             ],
             unit="bytes",
-            overrides=[dashed("baseline", "text")],
+            overrides=[*color_by_name(STACK_COLORS), dashed("baseline", "text")],
         ),
         timeseries(
             502,
@@ -134,6 +135,7 @@ def _memory_and_loop() -> list[Panel]:
             [Query(select("job:llmvitals_memory_baseline_ratio:max", JOB), "{{job}}")],
             unit=MULTIPLE,
             limit=MEMORY_RATIO,
+            single=True,
             decimals=2,
             no_value="No baseline",
         ),

@@ -6,7 +6,7 @@ from grafana.builder.dashboards.host_programs import program_rows
 from grafana.builder.dashboards.shared import annotations, service_variables, worst
 from grafana.builder.layout import Row, dashboard
 from grafana.builder.overrides import color_by_name, dashed
-from grafana.builder.panels import Panel, Query, alerted, bargauge, stat, timeseries
+from grafana.builder.panels import TABLE_HEIGHT, Panel, Query, alerted, bargauge, stat, timeseries
 from grafana.builder.promql import SERVICE, aggregate, increase, rate, ratio, select, share_of_time, total
 from grafana.builder.thresholds import ANY_IS_BAD, DISK_LEFT, MEMORY_LEFT
 
@@ -165,6 +165,7 @@ def _processor() -> list[Panel]:
             "Share of all cores, of all hosts together; steal is what a hypervisor took away.",
             [Query(modes, "{{mode}}")],
             unit="percentunit",
+            legend_table=True,
             stacked=True,
             high=1,
             overrides=color_by_name(MODES),
@@ -178,6 +179,7 @@ def _processor() -> list[Panel]:
                 Query(cores, "cores {{instance}}"),
             ],
             unit="short",
+            legend_table=True,
             overrides=[
                 *color_by_name({"1 min": "super-light-blue", "5 min": "blue", "15 min": "dark-purple"}),
                 dashed("cores", "text"),
@@ -197,6 +199,7 @@ def _processor() -> list[Panel]:
                 for what in ("cpu", "memory", "io")
             ],
             unit="percentunit",
+            height=TABLE_HEIGHT,
             soft_high=0.05,
             overrides=color_by_name({"cpu": "blue", "memory": "purple", "io": "orange"}),
             no_value="This kernel reports no pressure",
@@ -222,6 +225,7 @@ def _memory() -> list[Panel]:
                 Query(memory("MemFree"), "free"),
             ],
             unit="bytes",
+            legend_table=True,
             stacked=True,
             overrides=color_by_name(PARTS),
             no_value=NO_LINUX,
@@ -232,6 +236,7 @@ def _memory() -> list[Panel]:
             "Share that programs could be given at once; the dashed lines are the alert's.",
             [Query(_left(), "{{instance}}")],
             unit="percentunit",
+            height=TABLE_HEIGHT,
             high=1,
             single=True,
             limit=MEMORY_LEFT,
@@ -247,6 +252,7 @@ def _memory() -> list[Panel]:
                 Query(f"4096 * {total(rate('node_vmstat_pswpout', SERVICE))}", "out per second"),
             ],
             unit="bytes",
+            height=TABLE_HEIGHT,
             soft_high=MEBIBYTE,
             overrides=[*color_by_name({"in use": "blue"}), *SWAPPED],
             no_value=NO_LINUX,

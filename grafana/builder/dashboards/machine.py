@@ -6,7 +6,7 @@ Host and GPU are not narrowed by Service: the trouble of one application is ofte
 
 from grafana.builder.dashboards.shared import JOB
 from grafana.builder.layout import Row
-from grafana.builder.overrides import value_map
+from grafana.builder.overrides import color_by_name, value_map
 from grafana.builder.panels import Column, Panel, Query, bargauge, runbook_link, stat, table, timeseries
 from grafana.builder.promql import SERVICE, aggregate, select, total
 from grafana.builder.thresholds import GPU_MEMORY_RATIO, GPU_TEMPERATURE, Limit
@@ -56,6 +56,7 @@ def _host() -> list[Panel]:
             stalled,
             unit="percentunit",
             soft_high=0.05,
+            overrides=color_by_name({"cpu": "blue", "memory": "purple", "io": "orange"}),
             no_value="This kernel reports no pressure",
         ),
         timeseries(
@@ -64,6 +65,7 @@ def _host() -> list[Panel]:
             "Bytes per second, all devices, of the busiest host.",
             moved("disk", ("read", "read"), ("written", "written")),
             unit="Bps",
+            overrides=color_by_name({"read": "blue", "written": "purple"}),
         ),
         timeseries(
             605,
@@ -71,6 +73,7 @@ def _host() -> list[Panel]:
             "Bytes per second, all devices but loopback, of the busiest host.",
             moved("network", ("receive", "receive"), ("transmit", "transmit")),
             unit="Bps",
+            overrides=color_by_name({"receive": "blue", "transmit": "purple"}),
         ),
         bargauge(
             606,

@@ -5,7 +5,18 @@ from typing import Any
 from grafana.builder.dashboards.shared import annotations
 from grafana.builder.layout import Row, dashboard, label_variable
 from grafana.builder.overrides import color_by_name
-from grafana.builder.panels import MULTIPLE, Column, Panel, Query, alerted, bargauge, stat, table, timeseries
+from grafana.builder.panels import (
+    MULTIPLE,
+    TABLE_HEIGHT,
+    Column,
+    Panel,
+    Query,
+    alerted,
+    bargauge,
+    stat,
+    table,
+    timeseries,
+)
 from grafana.builder.promql import aggregate, select
 from grafana.builder.thresholds import BUDGET_LEFT, BURN_RATE
 
@@ -112,7 +123,7 @@ def _objectives() -> list[Panel]:
             ],
             [
                 Column("sloth_slo", "Objective", width=150),
-                Column("Value #C", "Budget left", unit="percentunit", decimals=1, limit=BUDGET_LEFT),
+                Column("Value #C", "Budget left", unit="percentunit", decimals=1, limit=BUDGET_LEFT, width=120),
                 Column("Value #A", "Promised", unit="percentunit", decimals=2),
                 Column("Value #B", "Kept", unit="percentunit", decimals=3),
                 Column("Value #D", "Burns now", unit=MULTIPLE, decimals=2, limit=BURN_RATE),
@@ -139,6 +150,7 @@ def _burning() -> list[Panel]:
             "At 1 the budget lasts just for its period; the dashed line is where it is gone in two days.",
             [Query(_by(BURN), NAME)],
             unit=MULTIPLE,
+            legend_table=True,
             limit=BURN_RATE,
             soft_high=2,
             overrides=color_by_name(COLORS),
@@ -150,6 +162,7 @@ def _burning() -> list[Panel]:
             "What is left of the period's; below zero the promise is broken.",
             [Query(_by(LEFT), NAME)],
             unit="percentunit",
+            legend_table=True,
             low=None,
             high=1,
             limit=BUDGET_LEFT,
@@ -162,6 +175,7 @@ def _burning() -> list[Panel]:
             "Of the period.",
             Query(f"clamp_min({_by(LEFT)}, 0)", NAME),
             unit="percentunit",
+            height=TABLE_HEIGHT,
             decimals=1,
             limit=BUDGET_LEFT,
             names_above=True,
@@ -197,6 +211,7 @@ def _events() -> list[Panel]:
             "Over five minutes.",
             [Query(_error("5m"), NAME)],
             unit="percentunit",
+            legend_table=True,
             soft_high=0.01,
             overrides=color_by_name(COLORS),
             no_value=NO_SLO,
@@ -207,6 +222,7 @@ def _events() -> list[Panel]:
             "That count for an objective, per second.",
             [Query(_by("slo:sli_events:rate1m"), NAME)],
             unit="eps",
+            legend_table=True,
             overrides=color_by_name(COLORS),
             no_value=NO_SLO,
         ),
@@ -216,6 +232,7 @@ def _events() -> list[Panel]:
             "Per second.",
             [Query(_by("slo:sli_bad_events:rate1m"), NAME)],
             unit="eps",
+            legend_table=True,
             soft_high=0.1,
             overrides=color_by_name(COLORS),
             no_value=NO_SLO,

@@ -7,7 +7,7 @@ from grafana.builder.dashboards.shared import annotations, service_variables, wo
 from grafana.builder.dashboards.stack_viewer import dashboards_viewer
 from grafana.builder.layout import Row, dashboard
 from grafana.builder.overrides import STACK_COLORS, color_by_name, dashed, value_map
-from grafana.builder.panels import Column, Panel, Query, alerted, bargauge, stat, table, timeseries
+from grafana.builder.panels import TABLE_HEIGHT, Column, Panel, Query, alerted, bargauge, stat, table, timeseries
 from grafana.builder.pictures import state_timeline
 from grafana.builder.promql import SERVICE, aggregate, increase, rate, ratio, select, total
 from grafana.builder.thresholds import ANY_IS_BAD, NOTIFICATION_QUEUE, WATCHDOG_AGE
@@ -152,6 +152,7 @@ def _targets() -> list[Panel]:
             "How long a target takes to answer; of each service, the slowest.",
             [Query(aggregate("max", select("scrape_duration_seconds", SERVICE), "job"), "{{job}}")],
             unit="s",
+            legend_table=True,
             overrides=color_by_name(STACK_COLORS),
         ),
         timeseries(
@@ -160,6 +161,7 @@ def _targets() -> list[Panel]:
             f"What makes Prometheus large; of each service, the largest. {alerted('PrometheusScrapeLimitHit')}",
             [Query(aggregate("max", select("scrape_samples_scraped", SERVICE), "job"), "{{job}}")],
             unit="short",
+            legend_table=True,
             overrides=color_by_name(STACK_COLORS),
         ),
         bargauge(
@@ -168,6 +170,7 @@ def _targets() -> list[Panel]:
             f"Seconds that each took last, the slowest eight. {alerted('ExporterCollectorSlow')}",
             Query(f"topk(8, {slowest})", "{{collector}}"),
             unit="s",
+            height=TABLE_HEIGHT,
             high=None,
             decimals=None,
             no_value="No exporter is scraped",
@@ -183,6 +186,7 @@ def _prometheus() -> list[Panel]:
             f"What a label with too many values makes grow. {alerted('PrometheusSeriesGrowth')}",
             [Query(total(select("prometheus_tsdb_head_series", SERVICE), *INSTANCE), "{{instance}}")],
             unit="short",
+            height=TABLE_HEIGHT,
             single=True,
             no_value="Prometheus is not scraped",
         ),
@@ -192,6 +196,7 @@ def _prometheus() -> list[Panel]:
             "Added with each scrape; a service that never stops adding has a label that never repeats.",
             [Query(total(select("scrape_series_added", SERVICE), "job"), "{{job}}")],
             unit="short",
+            legend_table=True,
             overrides=color_by_name(STACK_COLORS),
         ),
         timeseries(
@@ -206,6 +211,7 @@ def _prometheus() -> list[Panel]:
                 ),
             ],
             unit="bytes",
+            height=TABLE_HEIGHT,
             single=True,
             overrides=[dashed("limit", "yellow")],
             no_value="Prometheus is not scraped",
