@@ -43,9 +43,6 @@ LIMIT_HEADROOM = Limit("LLMLimitNearlySpent", warning=0.1, low=True)
 MODULE_ERROR_RATIO = Limit("LLMModuleFailing", warning=0.5)
 MEMORY_FILL = Limit("LLMSemanticMemoryNearlyFull", warning=0.9)
 WAL_BYTES = Limit("LLMSqliteWalLarge", warning=67108864)
-# Of the application's own budget for a day.
-DAY_BUDGET = Limit("LLMDailyBudgetExceeded", critical=1, reached_is_well=True)
-PRICES_AGE = Limit("LLMPriceTableStale", warning=5184000)
 COST_PER_HOUR = Limit("LLMCostHigh", warning=10, critical=50)
 OPEN_FILES = Limit("LLMFileDescriptorsHigh", warning=0.8)
 # Seconds of a minute.
@@ -85,7 +82,6 @@ LIMITS = (
     MEMORY_FILL,
     WAL_BYTES,
     COST_PER_HOUR,
-    PRICES_AGE,
     OPEN_FILES,
     LOOP_BLOCKED,
     CLOSE_WAIT,
