@@ -241,7 +241,8 @@ def test_notify_test_says_who_was_reached(tmp_path, monkeypatch, capsys):
 
     assert (1, 1) == (code, mails)
     assert mailbox.mails[0][1]["Subject"] == "[FIRING 1] NotificationTest on notify-test"
-    assert "Runbook:   http://127.0.0.1:9466/runbooks/\n" in mailbox.mails[0][1].get_body("plain").get_content()
+    text = mailbox.mails[0][1].get_body("plain").get_content()
+    assert "  Runbook:   http://127.0.0.1:9466/runbooks/" in text.splitlines()
     assert re.search(r"mail +delivered", told)
     assert re.search(r"webhook +failed +see LLMVITALS_NOTIFY_WEBHOOK_URL", told)
 
