@@ -43,6 +43,8 @@ LIMIT_HEADROOM = Limit("LLMLimitNearlySpent", warning=0.1, low=True)
 MODULE_ERROR_RATIO = Limit("LLMModuleFailing", warning=0.5)
 MEMORY_FILL = Limit("LLMSemanticMemoryNearlyFull", warning=0.9)
 WAL_BYTES = Limit("LLMSqliteWalLarge", warning=67108864)
+# Of the application's own budget for a day.
+DAY_BUDGET = Limit("LLMDailyBudgetExceeded", critical=1, reached_is_well=True)
 COST_PER_HOUR = Limit("LLMCostHigh", warning=10, critical=50)
 OPEN_FILES = Limit("LLMFileDescriptorsHigh", warning=0.8)
 # Seconds of a minute.

@@ -28,7 +28,6 @@ NOT_DRAWN = {
     "llmvitals_tunable_*": "the console tells which change is held, and for how long",
     "llmvitals_profile_active": "the console tells which change is held, and for how long",
     "llmvitals_module_in_flight": _BESIDE,
-    "llmvitals_startup_phase_failures_total": "counts before anybody scrapes; the log tells what failed",
     "llmvitals_startup_progress_ratio": "for a start-up page; it is 1 before a dashboard is opened",
     "llmvitals_limit_*": "the headroom, which is drawn, is made of them",
     "llmvitals_shutdown_*": "lives for the seconds of an ending; the log tells the rest",

@@ -4,6 +4,7 @@ from typing import Any
 
 from grafana.builder.dashboards.shared import (
     CLIENT,
+    JOB,
     JOB_COST,
     JOB_DETAILS,
     JOB_REQUESTS,
@@ -14,17 +15,18 @@ from grafana.builder.dashboards.shared import (
     model_variables,
 )
 from grafana.builder.layout import Row, dashboard
-from grafana.builder.overrides import color_by_name
+from grafana.builder.overrides import color_by_name, dashed
 from grafana.builder.panels import TABLE_HEIGHT, Column, Panel, Query, alerted, stat, table, timeseries
 from grafana.builder.pictures import pie
 from grafana.builder.promql import aggregate, increase, ratio, select, share_or_zero, top, total
-from grafana.builder.thresholds import COST_PER_HOUR
+from grafana.builder.thresholds import COST_PER_HOUR, DAY_BUDGET
 
 SPENT = "llmvitals_cost_usd_total"
 PER_SECOND = "suffix:tok/s"
 PER_HOUR = "suffix:$/h"
 NO_PRICES = "No price table"
 NO_USAGE = "No token usage"
+NO_BUDGET = "No budget in the price table"
 DIRECTION_COLORS = {"input": "light-blue", "output": "blue"}
 DETAIL_COLORS = {"cache_read": "light-blue", "cache_write": "blue", "reasoning": "purple"}
 
@@ -32,6 +34,7 @@ DETAIL_COLORS = {"cache_read": "light-blue", "cache_write": "blue", "reasoning":
 def build() -> dict[str, Any]:
     rows = [
         Row(1, "", _first_line()),
+        Row(400, "Budget", _budget()),
         Row(100, "Where the money goes", _cost()),
         Row(200, "Tokens of all kinds", _tokens()),
         Row(300, "What is not counted", _uncounted()),
@@ -134,6 +137,64 @@ def _first_line() -> list[Panel]:
             unit="none",
             decimals=0,
             sparkline=False,
+        ),
+    ]
+
+
+def _budget() -> list[Panel]:
+    spent, forecast = (select(f"llm:job_{name}", JOB) for name in ("spent_usd:sum1d", "spend_forecast_usd:day"))
+    of_day, of_month = (
+        aggregate("max", select("llmvitals_cost_budget_usd", JOB, f'period="{period}"'), "job")
+        for period in ("day", "month")
+    )
+    age = aggregate("max", f"time() - {select('llmvitals_price_table_timestamp_seconds', JOB)}")
+    month = select("llm:job_spend_forecast_usd:month", JOB)
+    return [
+        stat(
+            401,
+            "Of a day's budget",
+            "Spent in the last 24 hours by the service that is nearest to its budget; nothing begins anew at midnight. "
+            f"{alerted('LLMDailyBudgetExceeded')}",
+            Query(aggregate("max", f"{spent} / on (job) ({of_day} > 0)")),
+            unit="percentunit",
+            width=8,
+            limit=DAY_BUDGET,
+            no_value=NO_BUDGET,
+        ),
+        stat(
+            402,
+            "Of a month's budget",
+            f"What 30 days like the last seven cost, of the budget for a month. {alerted('LLMMonthlyBudgetForecast')}",
+            Query(aggregate("max", f"{month} / on (job) ({of_month} > 0)")),
+            unit="percentunit",
+            width=8,
+            no_value=NO_BUDGET,
+        ),
+        stat(
+            403,
+            "Age of the prices",
+            f"Since somebody last looked after the oldest price table. {alerted('LLMPriceTableStale')}",
+            Query(age),
+            unit="s",
+            width=8,
+            sparkline=False,
+            no_value=NO_PRICES,
+        ),
+        timeseries(
+            404,
+            "Day's spending and its budget",
+            "US dollars in the 24 hours up to then; what that will be in six hours, if they are like the last one; "
+            f"and the budget (dashed). {alerted('LLMDailyBudgetForecast')}",
+            [
+                Query(spent, "{{job}}, 24 hours"),
+                Query(forecast, "{{job}}, in 6 hours"),
+                Query(of_day, "Budget of {{job}}"),
+            ],
+            unit="currencyUSD",
+            decimals=2,
+            width=24,
+            overrides=[dashed("Budget", "text")],
+            no_value=NO_PRICES,
         ),
     ]
 
