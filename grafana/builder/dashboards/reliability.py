@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from grafana.builder.dashboards.shared import annotations, own_spread, service_variables, worst
+from grafana.builder.dashboards.shared import NOBODY, annotations, or_zero, own_spread, service_variables, worst
 from grafana.builder.layout import Row, dashboard
 from grafana.builder.overrides import color_by_name, value_map
 from grafana.builder.panels import TABLE_HEIGHT, Panel, Query, alerted, bargauge, stat, timeseries
@@ -78,10 +78,11 @@ def _first_line() -> list[Panel]:
             4,
             "Gave up",
             f"Times in the chosen range that retrying was given up. {alerted('LLMRetriesExhausted')}",
-            Query(f"{gave_up} or vector(0)"),
+            Query(or_zero(gave_up, SERVICE)),
             unit="none",
             decimals=0,
             sparkline=False,
+            no_value=NOBODY,
         ),
         stat(
             5,
@@ -96,9 +97,10 @@ def _first_line() -> list[Panel]:
             6,
             "Fallbacks",
             f"Times per second that a fallback answered. {alerted('LLMFallbackActive')}",
-            Query(f"{total(rate(f'{BREAKER}fallbacks_total', SERVICE))} or vector(0)"),
+            Query(or_zero(total(rate(f"{BREAKER}fallbacks_total", SERVICE)), SERVICE)),
             unit="ops",
             decimals=2,
+            no_value=NOBODY,
         ),
         stat(
             7,
@@ -124,9 +126,10 @@ def _first_line() -> list[Panel]:
             9,
             "Failed checks",
             f"Health checks whose last run failed. {alerted('LLMHealthCheckFailing')}",
-            Query(f"count({select('llmvitals_health_check_status', SERVICE)} == 0) or vector(0)"),
+            Query(or_zero(f"count({select('llmvitals_health_check_status', SERVICE)} == 0)", SERVICE)),
             unit="short",
             limit=ANY_IS_BAD,
+            no_value=NOBODY,
         ),
     ]
 

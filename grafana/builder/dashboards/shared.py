@@ -29,6 +29,8 @@ JOB_DURATION = "llm:job_duration_seconds_bucket:rate1m"
 JOB_FIRST_CHUNK = "llm:job_ttft_seconds_bucket:rate1m"
 JOB_PER_CHUNK = "llm:job_tpot_seconds_bucket:rate1m"
 
+# Where nothing that imports llmvitals is scraped.
+NOBODY = "No application"
 # What an LLM server says of itself counts the same calls again.
 CLIENT = 'src="client"'
 # What the variables of a dashboard about models narrow, in the recorded names and in our own.
@@ -175,6 +177,11 @@ def own_spread(
 def of_apps(expression: str) -> str:
     """Of what every program tells of itself, those that import llmvitals: Prometheus and its like have no users."""
     return f"{expression} and on (job, instance) {select('llmvitals_build_info')}"
+
+
+def or_zero(expression: str, *matchers: str) -> str:
+    """0 where *expression* has nothing to count, as long as an application is there to count it; else nothing."""
+    return f"{expression} or 0 * count({select('llmvitals_build_info', *matchers)})"
 
 
 def worst(expression: str) -> str:

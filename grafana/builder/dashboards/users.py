@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from grafana.builder.dashboards.shared import annotations, of_apps, service_variables, worst
+from grafana.builder.dashboards.shared import NOBODY, annotations, of_apps, or_zero, service_variables, worst
 from grafana.builder.layout import Row, dashboard
 from grafana.builder.overrides import color_by_name, dashed
 from grafana.builder.panels import MULTIPLE, Panel, Query, alerted, bargauge, stat, timeseries
@@ -101,9 +101,10 @@ def _first_line() -> list[Panel]:
             9,
             "Left open",
             "Connections that the other side closed and this one did not; of the worst instance.",
-            Query(worst(left_open) + " or vector(0)"),
+            Query(or_zero(worst(left_open), SERVICE)),
             unit="short",
             limit=CLOSE_WAIT,
+            no_value=NOBODY,
         ),
     ]
 
