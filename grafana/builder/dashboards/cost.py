@@ -10,9 +10,11 @@ from grafana.builder.dashboards.shared import (
     JOB_REQUESTS,
     JOB_TOKENS,
     MODEL,
+    NOBODY,
     OWN_MODEL,
     annotations,
     model_variables,
+    or_zero,
 )
 from grafana.builder.layout import Row, dashboard
 from grafana.builder.overrides import color_by_name, dashed
@@ -133,10 +135,11 @@ def _first_line() -> list[Panel]:
             9,
             "Unpriced calls",
             f"Calls in the chosen range for which there is no price. {alerted('LLMPriceMissing')}",
-            Query(f"{total(increase('llmvitals_unpriced_calls_total', OWN_MODEL))} or vector(0)"),
+            Query(or_zero(total(increase("llmvitals_unpriced_calls_total", OWN_MODEL)), JOB)),
             unit="none",
             decimals=0,
             sparkline=False,
+            no_value=NOBODY,
         ),
     ]
 
