@@ -35,7 +35,7 @@ from companion._tuning import Tuning, offer_tunables
 from companion._turns import Turns
 from companion._voice import VoiceChat
 from companion._web import application
-from llmvitals import Vitals
+from llmvitals import CleanUp, HealthCheck, Vitals
 
 __all__ = ["serve"]
 
@@ -80,6 +80,8 @@ async def serve(settings: Settings) -> None:
 async def _assembled(settings: Settings, vitals: Vitals, ledger: EffectLedger) -> AsyncGenerator[Starlette, None]:
     async with AsyncExitStack() as stack:
         startup = vitals.startup("store", "journal", "models", "inner_life", "sockets")
+        # Last, so that a shutdown that takes long can be seen; in a thread, for the agent may be waiting for this loop.
+        stack.push_async_callback(asyncio.to_thread, vitals.close)
         # What takes questions is closed before what answers them, and the store that both write to last.
         shutdown = vitals.shutdown(timeout_seconds=30)
         stack.push_async_callback(shutdown.arun)
@@ -121,8 +123,18 @@ async def _assembled(settings: Settings, vitals: Vitals, ledger: EffectLedger) -
             sockets = Sockets(settings, vitals, chat)
             shutdown.register("sockets", sockets.close, priority=2)
         offer_tunables(vitals, tuning, llm.providers, sockets.outbox)
-        _offer(settings, vitals, llm, chat, store)
-        _tidy_up(settings, vitals, dials, store, journal)
+        _offer(vitals, chat)
+        looking = _look_after(settings, vitals, llm, store)
+        tidying = _tidy_up(settings, vitals, dials, store, journal)
+
+        def rest() -> None:
+            for check in looking:
+                check.stop()
+            for cleanup in tidying:
+                cleanup.stop()
+
+        # Nothing may be asked of what is being taken apart.
+        shutdown.register("background", rest, priority=3)
         summary = Summary(vitals, settings, tuning, llm, chat)
         # Last, because starting is allowed to hold the loop up.
         vitals.watch_loop(name="main")
@@ -132,31 +144,34 @@ async def _assembled(settings: Settings, vitals: Vitals, ledger: EffectLedger) -
             routes += [*demo_routes(settings, chat, journal, ledger), dials_route(dials)]
         hosts = _LOOPBACK if settings.host in _LOOPBACK else None
         yield application(chat, routes, summary.as_json, vitals=vitals, hosts=hosts)
-        # Nothing may be asked of what is being taken apart; the agent's thread may be waiting for this loop.
-        await asyncio.to_thread(vitals.close)
 
 
-def _offer(settings: Settings, vitals: Vitals, llm: LLM, chat: Chat, store: Store) -> None:
-    """What may be done to the companion, and what is looked at in the background."""
+def _offer(vitals: Vitals, chat: Chat) -> None:
+    """What may be done to the companion."""
 
     @vitals.action(effect="idempotent", bounds={"questions": (1, 200)})
     def warm_response_cache(questions: int = 20) -> dict[str, int]:
         """Ask the talker again what was asked most in the last day, and cache the answers."""
         return chat.warm(questions, timeout_seconds=60)
 
+
+def _look_after(settings: Settings, vitals: Vitals, llm: LLM, store: Store) -> list[HealthCheck]:
+    """What is looked at in the background."""
+    checks: dict[str, Callable[[], Awaitable[None]]] = {"database": store.check}
+    checks |= {f"llm_{provider}": partial(llm.check, provider) for provider in llm.providers}
     every = settings.health_interval_seconds
-    for provider in llm.providers:
-        vitals.health_check(f"llm_{provider}", partial(llm.check, provider), interval_seconds=every)
-    vitals.health_check("database", store.check, interval_seconds=every)
+    return [vitals.health_check(name, check, interval_seconds=every) for name, check in checks.items()]
 
 
-def _tidy_up(settings: Settings, vitals: Vitals, dials: Dials, store: Store, journal: Journal) -> None:
+def _tidy_up(settings: Settings, vitals: Vitals, dials: Dials, store: Store, journal: Journal) -> list[CleanUp]:
     """What is removed now and then, and how often."""
     numbers = settings.numbers
+    made: list[CleanUp] = []
 
     def cleanup(name: str, seconds: float, clean: Callable[[], Awaitable[int]] | None = None) -> None:
         # Nobody waits five minutes in a demo to see that it is clean.
-        vitals.cleanup(name, clean, interval_seconds=min(seconds, 20.0) if settings.demo_faults else seconds)
+        interval = min(seconds, 20.0) if settings.demo_faults else seconds
+        made.append(vitals.cleanup(name, clean, interval_seconds=interval))
 
     cleanup("idle_users", 300.0)
     cleanup("expired_cache_entries", numbers.cleanup_cache_seconds)
@@ -171,6 +186,7 @@ def _tidy_up(settings: Settings, vitals: Vitals, dials: Dials, store: Store, jou
         return store.delete_before(time.time() - keep)
 
     cleanup("old_exchanges", 3600.0, old_exchanges)
+    return made
 
 
 def _start_vitals(settings: Settings, ledger: EffectLedger) -> Vitals:
