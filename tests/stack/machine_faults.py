@@ -110,8 +110,9 @@ def _exporter(world: World, job: str, *arguments: str, within: Sequence[str] = (
 
     def undo() -> None:
         away()
-        process.terminate()
-        process.wait(30)
+        # `unshare` ignores what is gentler.
+        process.kill()
+        process.wait()
 
     return undo
 
@@ -130,7 +131,7 @@ def _small_disks(world: World) -> Undo:
             steps += [f"head -c {mebibytes}M /dev/zero > {name}/data", "sync"]
         steps.append("while sleep 2; do head -c 4096 /dev/zero >> filling/data; done &")
         # Process 1 of the namespace is whose mounts are read, and takes all with it.
-        within = ("unshare", "--mount", "--pid", "--fork", "--mount-proc", "--kill-child=TERM")
+        within = ("unshare", "--mount", "--pid", "--fork", "--mount-proc", "--kill-child")
         undo = _exporter(world, "small-disks", "--only", "filesystem", within=within, before="\n".join(steps))
         stack.callback(undo)
         return stack.pop_all().close
