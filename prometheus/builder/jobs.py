@@ -26,6 +26,7 @@ the worst one. Which one that is, the instances' own series tell.
         Group("job-loop", _loop()),
         Group("job-hosts", _hosts()),
         Group("job-gpus", _gpus()),
+        Group("job-alerts", _alerts()),
     ]
     return [RuleFile("recording/jobs.yml", header, groups)]
 
@@ -132,6 +133,12 @@ def _gpus() -> list[Rule]:
         record("job:llmvitals_gpu_temperature_celsius:max", largest(temperature, ["job"])),
         record("job:llmvitals_gpu_power_watts:sum", total("llmvitals_gpu_power_watts", ["job"])),
     ]
+
+
+def _alerts() -> list[Rule]:
+    """On a bad day each instance has one. The Watchdog fires always, to prove that alerts arrive; it is no trouble."""
+    firing = selector("ALERTS", 'alertstate="firing", severity!="none"')
+    return [record("job:alerts_firing:count", f"count by (job, alertname, severity) ({firing})")]
 
 
 def _rate(counter: str, *labels: str) -> Rule:

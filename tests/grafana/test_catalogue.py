@@ -34,6 +34,7 @@ def _recorded() -> set[str]:
 RECORDED_LABELS = (
     {"provider", "model", "operation", "direction", "kind", "error_type", "voice", "src", "le"}
     | {"cache", "gen_ai_request_model", "loop", "mountpoint", "name", "outcome", "pool", "reason", "result"}
+    | {"alertname", "severity"}
     | {f"sloth_{label}" for label in ("id", "service", "slo", "window", "objective", "mode", "version", "spec")}
 )
 KNOWN = _known() | dict.fromkeys(_recorded(), RECORDED_LABELS)

@@ -11,15 +11,14 @@ from typing import Any
 from grafana.builder.dashboards.application import application_rows
 from grafana.builder.dashboards.machine import machine_rows
 from grafana.builder.dashboards.shared import (
+    ALERTS_FIRING,
     CLIENT,
-    FIRING,
     JOB,
     JOB_ERRORS,
     JOB_ERRORS_BY_TYPE,
     JOB_REQUESTS,
     JOB_TOKENS,
     QUANTILES,
-    TROUBLE,
     annotations,
 )
 from grafana.builder.layout import Row, dashboard, label_variable
@@ -53,7 +52,7 @@ def build() -> dict[str, Any]:
 def _first_line() -> list[Panel]:
     calls = total(select(JOB_REQUESTS, JOB, CLIENT))
     failed = total(select(JOB_ERRORS, JOB, CLIENT))
-    firing = aggregate("count", select("ALERTS", FIRING, TROUBLE))
+    firing = total(select(ALERTS_FIRING))
     return [
         stat(2, "Requests", "LLM calls per second, all services.", Query(calls), unit="reqps", decimals=2),
         stat(
