@@ -137,7 +137,7 @@ def dashboard(chosen: Sequence[Mapping[str, Any]] | None = None) -> dict[str, An
                     "name": "Closed",
                     "enable": True,
                     "iconColor": "blue",
-                    "target": {"expr": "changes(llmvitals_remediation_incidents_closed_total[5s]) > 0"},
+                    "target": {"expr": "changes(llmvitals_remediation_incidents_closed_total[15s]) > 0"},
                     "titleFormat": "Closed by {{handler}}",
                     "textFormat": "",
                 }

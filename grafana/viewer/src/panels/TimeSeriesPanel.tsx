@@ -2,6 +2,7 @@ import {
   FieldType,
   applyNullInsertThreshold,
   formattedValueToString,
+  getFieldSeriesColor,
   type DataFrame,
   type Field,
   type TimeRange,
@@ -13,6 +14,7 @@ import {
   TimeSeries,
   TooltipPlugin2,
   usePanelContext,
+  useTheme2,
   type SeriesTableRowProps,
   type UPlotConfigBuilder,
 } from '@grafana/ui';
@@ -142,6 +144,7 @@ function legendOf(options: unknown): VizLegendOptions {
 }
 
 function Hover({ frame, indexes }: { frame: DataFrame; indexes: Array<number | null> }) {
+  const theme = useTheme2();
   const [time, ...values] = frame.fields;
   const at = indexes[0];
   if (!time || at === null || at === undefined) {
@@ -154,7 +157,8 @@ function Hover({ frame, indexes }: { frame: DataFrame; indexes: Array<number | n
   const shown: SeriesTableRowProps[] = rows.slice(0, MOST_ROWS).map(({ field, value }) => {
     const display = field.display?.(value);
     return {
-      color: colorOf(field),
+      // A line's own colour, not the colour that its value has by the thresholds.
+      color: getFieldSeriesColor(field, theme).color,
       label: field.state?.displayName ?? field.name,
       value: display ? formattedValueToString(display) : String(value),
     };
@@ -176,13 +180,4 @@ function isHidden({ config }: Field): boolean {
 
 function valueAt(field: Field, index: number): unknown {
   return field.values[index];
-}
-
-// A line's own colour, not the colour that its value has by the thresholds.
-function colorOf(field: Field): string | undefined {
-  const { mode, fixedColor } = field.config.color ?? {};
-  if (mode === 'fixed' && fixedColor) {
-    return field.display?.(0).color;
-  }
-  return field.display?.(field.values.find((v) => v !== null)).color;
 }
