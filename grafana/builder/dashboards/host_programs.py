@@ -28,6 +28,7 @@ def _groups() -> list[Panel]:
             about,
             [Query(total(series, "group"), "{{group}}")],
             unit=unit,
+            decimals=2 if unit == "suffix:cores" else None,
             legend_table=True,
             overrides=color_by_name(STACK_COLORS),
             no_value=NO_GROUPS,
