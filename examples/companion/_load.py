@@ -211,7 +211,7 @@ class _Load:
 
     def _thought(self) -> str:
         if self.dice.random() < 0.15:
-            return f"How much is {self.dice.randint(2, 5)} * {self.dice.randint(2, 5)}, and what comes to your mind?"
+            return f"How much is {self.dice.randint(2, 12)} * {self.dice.randint(2, 12)}, and what comes to your mind?"
         return f"{self.dice.choice(_ASKS)} {self.dice.choice(_SUBJECTS)} ({self.dice.randrange(100_000)})"
 
     # --- Rate, bounds, counts ----------------------------------------------------------------------------------------

@@ -63,11 +63,6 @@ RIGHTLY_EMPTY = {f"llmvitals-llm-servers / {title}": _NO_ENGINE for title in _EN
     "Memory of loaded models": "no Ollama is named in .env",
     "Context of loaded models": "no Ollama and no LM Studio is named in .env",
     "New and reused connections": "the openai SDK brings an HTTP client that does not tell",
-    "Tools, agents and workflows": _NOT_HERE,
-    "Tools, agents and workflows p95": _NOT_HERE,
     "Connections in use": "SQLite has no pool of connections",
-    "Hit ratio by tier": "no Redis is started",
-    "Tiers that answer": "no Redis is started",
-    "Falling back to the local tier": "no Redis is started",
     "Memory of workers": "the demo is one process",
 }
