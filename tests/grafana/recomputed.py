@@ -12,6 +12,7 @@ WINDOW_SECONDS = 300
 SCRAPE_SECONDS = 5
 _DURATION = re.compile(r"(\d+)(s|m|h)")
 _SECONDS = {"s": 1, "m": 60, "h": 3600}
+_CLOCK = re.compile(r"(\d+):(\d\d):(\d\d)")
 _NUMBER = re.compile(r"(?P<sign>[-\N{MINUS SIGN}]?)(?P<number>\d[\d,]*(?:\.\d+)?)\s*(?P<unit>[^\s\d]*)")
 # What one of a unit is in the base unit of a metric.
 _UNITS = {
@@ -52,6 +53,10 @@ def _ask(prometheus_url: str, endpoint: str, **parameters: Any) -> list[float]:
 
 def says(text: str, value: float) -> bool:
     """Whether *text*, as a tile shows it, rounds *value*. Words of a mapping are another test's business."""
+    if clock := _CLOCK.fullmatch(text.strip()):
+        hours, minutes, seconds = map(int, clock.groups())
+        # Whole seconds that are over.
+        return hours * 3600 + minutes * 60 + seconds == int(value)
     match = _NUMBER.search(text)
     if match is None:
         return bool(text.strip())
