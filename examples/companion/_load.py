@@ -210,7 +210,7 @@ class _Load:
         self.tally.cached += bool(response.json()["cached"])
 
     def _thought(self) -> str:
-        if self.dice.random() < 0.15:
+        if self.dice.random() < 0.3:
             return f"How much is {self.dice.randint(2, 12)} * {self.dice.randint(2, 12)}, and what comes to your mind?"
         return f"{self.dice.choice(_ASKS)} {self.dice.choice(_SUBJECTS)} ({self.dice.randrange(100_000)})"
 
