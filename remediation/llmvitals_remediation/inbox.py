@@ -54,6 +54,15 @@ def fingerprint(labels: Mapping[str, str]) -> str:
     return hashlib.sha256(told.encode()).hexdigest()[:16]
 
 
+def alertmanagers_fingerprint(labels: Mapping[str, str]) -> str:
+    """Alertmanager's name for a label set, which its messages link by (FNV-1a): too easily forged to rely on."""
+    told = b"".join(part.encode() + b"\xff" for label in sorted(labels.items()) for part in label)
+    found = 0xCBF29CE484222325
+    for byte in told:
+        found = ((found ^ byte) * 0x100000001B3) & 0xFFFFFFFFFFFFFFFF
+    return f"{found:016x}"
+
+
 def parse(body: bytes) -> Delivery:
     """Read a webhook's body.
 

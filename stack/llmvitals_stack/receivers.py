@@ -13,6 +13,8 @@ Values = Mapping[str, str]
 """The keys of `.env`."""
 
 SUBJECT = '{{ template "llmvitals.subject" . }}'
+# Of a group's first alert: what shows one link can lead to one incident.
+_INCIDENT = '{{ template "llmvitals.incident" (index .Alerts 0) }}'
 _LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 
 
@@ -147,8 +149,11 @@ def _pagerduty(settings: Values, addresses: str) -> dict[str, Any]:
         "group": "{{ .GroupLabels.job }}",
         "details": {"alerts": addresses + '{{ template "llmvitals.text" . }}'},
         "links": [
-            {"href": addresses + f'{{{{ template "llmvitals.{name.lower()}" .CommonAnnotations }}}}', "text": name}
-            for name in ("Runbook", "Dashboard")
+            {"href": addresses + _INCIDENT, "text": "Incident"},
+            *(
+                {"href": addresses + f'{{{{ template "llmvitals.{name.lower()}" .CommonAnnotations }}}}', "text": name}
+                for name in ("Runbook", "Dashboard")
+            ),
         ],
     }
 
@@ -165,7 +170,10 @@ def _opsgenie(settings: Values, addresses: str) -> dict[str, Any]:
         "source": "llmvitals",
         "entity": "{{ .GroupLabels.job }}",
         "tags": "llmvitals,{{ .CommonLabels.component }}",
-        "details": {"runbook": addresses + '{{ template "llmvitals.runbook" .CommonAnnotations }}'},
+        "details": {
+            "incident": addresses + _INCIDENT,
+            "runbook": addresses + '{{ template "llmvitals.runbook" .CommonAnnotations }}',
+        },
     }
     if url := settings.get("LLMVITALS_OPSGENIE_API_URL"):
         opsgenie["api_url"] = url if url.endswith("/") else f"{url}/"

@@ -11,6 +11,7 @@ import yaml
 from tests.alertmanager.sinks import http_sink, smtp_sink
 from tests.servers import eventually, free_port, program, request, server
 
+from llmvitals_remediation.inbox import alertmanagers_fingerprint
 from llmvitals_stack import notify_test
 from llmvitals_stack.alertmanager import BASE, render
 from llmvitals_stack.health import UnhealthyError
@@ -43,6 +44,8 @@ SLOW_TEXT = {
     "dashboard_url": "/d/llmvitals-overview?var-job=companion",
 }
 
+# As the console knows it, and as Alertmanager writes it.
+INCIDENT = f"http://127.0.0.1:9466/alerts/{alertmanagers_fingerprint(SLOW)}"
 RUNBOOK = "http://127.0.0.1:9466/runbooks/LLMLatencyHigh"
 
 
@@ -119,12 +122,13 @@ def test_mail_slack_webhook_and_remediation_are_told_of_the_same_alert(tmp_path)
         "FIRING (warning) An operation is slower than its target.",
         "the 95th percentile is 4.1s <b> above the target.",
         "Where:     instance=127.0.0.1:9464 job=companion operation=talker",
-        "Remediation was told, and may act on it: http://127.0.0.1:9467/",
+        f"Remediation was told, and may act on it: {INCIDENT.replace('9466', '9467')}",
         "Dashboard: http://127.0.0.1:3300/d/llmvitals-overview?var-job=companion",
         "Runbook:   http://127.0.0.1:9467/runbooks/LLMLatencyHigh",
     ):
         assert part in text
     assert "4.1s &lt;b&gt; above" in page
+    assert f'<a href="{INCIDENT.replace("9466", "9467")}">incident</a>' in page
     assert 'href="http://127.0.0.1:3300/d/llmvitals-overview?var-job=companion"' in page
     assert '<a href="http://127.0.0.1:9467/runbooks/LLMLatencyHigh">runbook of LLMLatencyHigh</a>' in page
     assert posts["/api/v1/alerts"].authorization == f"Bearer {TOKEN}"
@@ -191,7 +195,7 @@ def test_chats_and_on_call_services_get_what_they_can_show(tmp_path):
             "An operation is slower than its target.",
             "the 95th percentile is 4.1s <b> above the target.",
             "instance=127.0.0.1:9464 job=companion operation=talker",
-            "Remediation was told, and may act on it: http://127.0.0.1:9466/",
+            f"Remediation was told, and may act on it: {INCIDENT}",
             "http://127.0.0.1:3000/d/llmvitals-overview?var-job=companion",
             RUNBOOK,
         ):
@@ -200,10 +204,12 @@ def test_chats_and_on_call_services_get_what_they_can_show(tmp_path):
         pagerduty["payload"][key] for key in ("severity", "component", "group")
     )
     assert ("trigger", "pagerduty-secret") == (pagerduty["event_action"], pagerduty["routing_key"])
-    assert {"Runbook": RUNBOOK, "Dashboard": f"http://127.0.0.1:3000{SLOW_TEXT['dashboard_url']}"} == {
-        link["text"]: link["href"] for link in pagerduty["links"]
-    }
-    assert RUNBOOK == opsgenie.body["details"]["runbook"]
+    assert {
+        "Incident": INCIDENT,
+        "Runbook": RUNBOOK,
+        "Dashboard": f"http://127.0.0.1:3000{SLOW_TEXT['dashboard_url']}",
+    } == {link["text"]: link["href"] for link in pagerduty["links"]}
+    assert [INCIDENT, RUNBOOK] == [opsgenie.body["details"][key] for key in ("incident", "runbook")]
     assert ("P3", ["llmvitals", "llm"]) == (opsgenie.body["priority"], opsgenie.body["tags"])
     assert opsgenie.authorization == "GenieKey opsgenie-secret"
     for secret in ("telegram-secret", "pagerduty-secret", "opsgenie-secret"):
@@ -243,6 +249,7 @@ def test_notify_test_says_who_was_reached(tmp_path, monkeypatch, capsys):
     assert mailbox.mails[0][1]["Subject"] == "[FIRING 1] NotificationTest on notify-test"
     text = mailbox.mails[0][1].get_body("plain").get_content()
     assert "  Runbook:   http://127.0.0.1:9466/runbooks/" in text.splitlines()
+    assert "  Action:    Nothing acts on this alert by itself. Incidents: http://127.0.0.1:9466/" in text.splitlines()
     assert re.search(r"mail +delivered", told)
     assert re.search(r"webhook +failed +see LLMVITALS_NOTIFY_WEBHOOK_URL", told)
 
@@ -272,6 +279,7 @@ def test_a_resolved_alert_says_until_when_it_lasted(tmp_path):
     mail = mailbox.mails[1][1]
     assert mail["Subject"] == "[RESOLVED] LLMLatencyHigh on companion"
     assert " until " in mail.get_body("plain").get_content()
+    assert f"What remediation did about it: {INCIDENT}" in mail.get_body("plain").get_content()
     assert [a["status"] for _, a in sink.alerts("/api/v1/alerts")] == ["firing", "resolved"]
 
 

@@ -10,6 +10,8 @@ from tests.remediation.web_service import ADMIN, build, engine_on, listening, op
 from tests.remediation.web_service import services as make_services
 from tests.servers import program, request
 
+from llmvitals_remediation.inbox import alertmanagers_fingerprint
+
 pytestmark = pytest.mark.stack
 
 FLAGS = [
@@ -130,7 +132,9 @@ def test_after_signing_in_one_is_where_one_wanted_to_be(stranger, service):
 def test_a_link_from_a_mail_or_a_chat_opens_the_page_and_not_the_sign_in(page, url, service):
     """Browsers keep SameSite=Strict cookies back on the first step from another site; one step more is ours."""
     incident_id = open_incident(service.store, instance="link:1")
-    page.goto(f"data:text/html,<a href='{url}/incidents/{incident_id}'>the incident</a>")
+    (alert,) = service.store.alerts(incident_id)
+    address = f"{url}/alerts/{alertmanagers_fingerprint(alert.labels)}"
+    page.goto(f"data:text/html,<a href='{address}'>the alert's incident</a>")
     page.get_by_role("link").click()
 
     expect(page.get_by_role("heading", level=1)).to_contain_text("evict_users")
@@ -324,11 +328,18 @@ def test_lists_load_themselves_again_and_pages_with_a_form_do_not(page, service)
     assert [True, True, True, False, False] == list(refreshed.values())
 
 
-def test_what_is_not_there_is_a_page_that_leads_back(page):
+@pytest.mark.parametrize(
+    ("path", "text"),
+    [
+        ("/incidents/gone", "There is no incident of that id."),
+        ("/alerts/0123456789abcdef", "No incident has this alert"),
+    ],
+)
+def test_what_is_not_there_is_a_page_that_leads_back(page, path, text):
     """An old link from a mail is no dead end."""
-    page.goto("/incidents/gone")
+    page.goto(path)
 
-    expect(page.get_by_text("There is no incident of that id.")).to_be_visible()
+    expect(page.get_by_text(text)).to_be_visible()
     page.get_by_role("link", name="Back to the incidents").click()
     expect(page).to_have_url(re.compile("/$"))
     page.expected_complaints = ["status of 404 (Not Found)"]

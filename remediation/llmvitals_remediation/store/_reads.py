@@ -5,6 +5,7 @@ import sqlite3
 from typing import Any
 
 from llmvitals_remediation.clock import iso
+from llmvitals_remediation.inbox import alertmanagers_fingerprint
 from llmvitals_remediation.store import _audit
 
 _INCIDENT_TIMES = (
@@ -34,6 +35,8 @@ _INCIDENT_TEXTS = (
     "lease_id",
     "policy_hash",
 )
+# An alert that somebody was told of is looked for among this many of the newest.
+_RECENT_ALERTS = 2000
 _ATTEMPT_TIMES = ("planned_at", "started_at", "acted_at", "proved_at", "finished_at")
 _ATTEMPT_TEXTS = ("id", "number", "state", "claim", "driver", "boot_id", "fence", "verb", "verdict", "error")
 
@@ -85,6 +88,18 @@ def incident(connection: sqlite3.Connection, incident_id: str) -> dict[str, Any]
         "decided_at": iso(approval["decided_at"]),
     }
     return told
+
+
+def incident_of_alert(connection: sqlite3.Connection, told: str) -> str | None:
+    """The newest incident with the alert that Alertmanager calls *told*."""
+    rows = connection.execute(
+        "SELECT a.incident_id, a.labels FROM incidents i JOIN incident_alerts a ON a.incident_id = i.id"
+        " ORDER BY i.opened_at DESC LIMIT ?",
+        (_RECENT_ALERTS,),
+    )
+    return next(
+        (row["incident_id"] for row in rows if alertmanagers_fingerprint(json.loads(row["labels"])) == told), None
+    )
 
 
 def audit(connection: sqlite3.Connection, limit: int) -> list[dict[str, Any]]:

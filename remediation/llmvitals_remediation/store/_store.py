@@ -161,6 +161,10 @@ class Store:
         """One incident as JSON, with its alerts, attempts, approval and timeline."""
         return self._read(lambda c: _reads.incident(c, incident_id))
 
+    def incident_of_alert(self, told: str) -> str | None:
+        """The id of the newest incident with the alert that has this fingerprint in Alertmanager."""
+        return self._read(lambda c: _reads.incident_of_alert(c, told))
+
     def audit(self, limit: int = 200) -> list[dict[str, Any]]:
         """The audit log as JSON, newest first."""
         return self._read(lambda c: _reads.audit(c, limit))

@@ -40,6 +40,7 @@ class Console:
         page, form = self._page, self._form
         return [
             Route("/", page(self._incidents)),
+            Route("/alerts/{fingerprint}", page(self._alert)),
             Route("/incidents/{id}", page(self._incident)),
             Route("/incidents/{id}/{decision}", page(self._ask_decision)),
             Route("/incidents/{id}/{decision}", form(self._decide), methods=["POST"]),
@@ -139,6 +140,16 @@ class Console:
             runbook=self._services.runbooks.href(told.get("alertname")),
             audit=views.audit(told.get("timeline") or []),
         )
+
+    async def _alert(self, request: Request, _session: Session) -> Response:
+        """Where a notification's link leads: Alertmanager knows the alert, and not what became of it."""
+        told = request.path_params["fingerprint"]
+        incident_id = await self._blocking(lambda: self._services.store.incident_of_alert(told))
+        if incident_id is None:
+            raise HTTPException(
+                404, "No incident has this alert: no handler answers it, or not yet. Load this page again in a minute."
+            )
+        return _see(f"/incidents/{incident_id}")
 
     async def _handlers(self, _request: Request, session: Session) -> Response:
         told = await self._blocking(self._services.engine.handlers)
@@ -247,5 +258,5 @@ async def _static(request: Request) -> Response:
 
 
 def _see(path: str) -> Response:
-    """After a change: 303, so that a reload of the page does not send the form again."""
+    """303: after a change, so that a reload of the page does not send the form again."""
     return RedirectResponse(path, 303)
