@@ -6,13 +6,13 @@ thread beside it looks for the timer's sign of life, and when that is missing, a
 
 import asyncio
 import logging
-import sys
 import threading
 import time
 import traceback
 
 from llmvitals import _python_families as families
 from llmvitals import catalogue
+from llmvitals._frames import current_frames
 from llmvitals._paced import REST
 from llmvitals._recording import Recorder
 
@@ -139,7 +139,7 @@ class LoopWatch:
             return news
 
     def _tell(self, silent: float) -> None:
-        frame = sys._current_frames().get(self._thread_id)  # noqa: SLF001 -- the only way to see another thread's stack
+        frame = current_frames().get(self._thread_id)
         stack = "".join(traceback.format_stack(frame, limit=None)[-_STACK_FRAMES:]) if frame is not None else ""
         log.warning(
             "llmvitals: event loop %s has been blocked for %.2f s; its thread is at:\n%s",

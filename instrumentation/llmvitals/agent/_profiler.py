@@ -11,6 +11,8 @@ from collections import Counter
 from types import FrameType
 from typing import Any
 
+from llmvitals._frames import current_frames
+
 SAMPLES_PER_SECOND = 100
 MAX_DEPTH = 64
 TOP_FUNCTIONS = 30
@@ -34,7 +36,7 @@ def profile_cpu(seconds: float, stop: threading.Event) -> dict[str, Any]:
         samples += 1
         elapsed, last = now - last, now
         spent = clock.since_last(elapsed)
-        for ident, frame in sys._current_frames().items():  # noqa: SLF001 -- the only way to see another thread's stack
+        for ident, frame in current_frames().items():
             weight = spent.get(ident, 0.0)
             if ident == own or weight <= 0:
                 continue

@@ -1,7 +1,8 @@
-import sys
 import threading
 import traceback
 from typing import Any
+
+from llmvitals._frames import current_frames
 
 MAX_THREADS = 200
 MAX_TEXT = 128 * 1024
@@ -10,7 +11,7 @@ MAX_TEXT = 128 * 1024
 def dump_stacks() -> dict[str, Any]:
     """What each thread does now: files, lines and functions, never values."""
     threads = {thread.ident: thread for thread in threading.enumerate()}
-    frames = sys._current_frames()  # noqa: SLF001 -- the only way to see another thread's stack
+    frames = current_frames()
     stacks = []
     budget = MAX_TEXT
     for ident, frame in list(frames.items())[:MAX_THREADS]:
