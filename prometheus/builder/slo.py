@@ -17,8 +17,8 @@ Rule = dict[str, Any]
 
 # The events' rates are taken this often; a window's number of events is their sum times this.
 INTERVAL_SECONDS = 30
-# Sums over days move slowly and cost more.
-LONG_INTERVAL = "2m"
+# Sums over days move slowly; but nobody shall wait for the first.
+LONG_INTERVAL = "1m"
 SHORT_WINDOWS = ("5m", "30m", "1h", "2h", "6h")
 LONG_WINDOWS = ("1d", "3d")
 DASHBOARD = "llmvitals-slo"

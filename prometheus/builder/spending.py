@@ -9,8 +9,6 @@ Rule = dict[str, Any]
 
 # Taken this often from the rates of the last minute, so that the minutes of a day add up to the day.
 MINUTE = "1m"
-# Weeks move slowly, and cost more.
-LONG_INTERVAL = "5m"
 SPENT, FORECAST = "llm:job_spent_usd", "llm:job_spend_forecast_usd"
 RATIO = "llm:job_cache_hit_ratio"
 
@@ -30,10 +28,8 @@ By job, as its client counts it, of the time up to now: a day is the last 24 hou
             "recording/spending.yml",
             header,
             [
-                Group("llm-spending", _minutes(), MINUTE),
-                Group("llm-spending-weeks", _weeks(), LONG_INTERVAL),
-                Group("llm-cache-use", _caches(), MINUTE),
-                Group("llm-cache-use-weeks", _ratios(), LONG_INTERVAL),
+                Group("llm-spending", [*_minutes(), *_weeks()], MINUTE),
+                Group("llm-cache-use", [*_caches(), *_ratios()], MINUTE),
             ],
         )
     ]
