@@ -49,6 +49,12 @@ class Dials:
     """Share of chunks (or of plain bodies) that are broken: cut JSON, no choices, null content."""
     usage_missing_ratio: float = 0.0
     """Share of replies that do not say how many tokens they took."""
+    context_tokens: int = 1_000_000
+    """A longer prompt is refused."""
+    most_tokens: int = 1_000_000
+    """Where a reply ends, however many tokens the request allows."""
+    filtered_ratio: float = 0.0
+    """Share of replies that end in the middle, because of what a content filter saw in them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +96,9 @@ _NUMBERS: Mapping[str, _Number] = {
     "kv_cache_usage": _Number(0, 1),
     "loaded": _Number(0, 1, whole=True),
     "usage_missing_ratio": _Number(0, 1),
+    "context_tokens": _Number(1, 1_000_000, whole=True),
+    "most_tokens": _Number(1, 1_000_000, whole=True),
+    "filtered_ratio": _Number(0, 1),
 }
 
 

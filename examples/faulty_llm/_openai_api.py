@@ -58,6 +58,7 @@ async def _chat(provider: Provider, request: Request) -> Response:
     body = await read_object(request, limit=MAX_BODY_BYTES)
     model = _model(provider, body)
     prompt = _prompt(body)
+    _fitting(provider, model, prompt)
     max_tokens = _max_tokens(body)
     stream = _flag(body, "stream")
     options = body.get("stream_options") or {}
@@ -180,6 +181,14 @@ def _model(provider: Provider, body: dict[str, Any]) -> str:
         known = ", ".join(provider.loaded)
         raise BadRequestError(f"The model {model[:80]!r} does not exist, there are {known}.", status=404, param="model")
     return model
+
+
+def _fitting(provider: Provider, model: str, prompt: str) -> None:
+    """Raises BadRequestError for a prompt that is longer than the model's context."""
+    most, told = provider.dials.for_model(model).context_tokens, count_tokens(prompt)
+    if told > most:
+        message = f"This model's maximum context length is {most} tokens, and the messages have {told}."
+        raise BadRequestError(message, param="messages")
 
 
 def _prompt(body: dict[str, Any]) -> str:

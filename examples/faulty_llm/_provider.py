@@ -44,16 +44,12 @@ class Generation:
     provider: Provider
     model: str
     words: list[str]
-    truncated: bool
+    finish_reason: str
     input_tokens: int
     stream: bool
     served: Served
     outcome: str = "cancelled"
     sent: int = 0
-
-    @property
-    def finish_reason(self) -> str:
-        return "length" if self.truncated else "stop"
 
     async def tokens(self) -> AsyncIterator[str | Broken]:
         """The reply's tokens at the dials' pace, re-read at each token so that a turned dial shows at once."""
@@ -137,9 +133,13 @@ class Provider:
     ) -> Iterator[Generation]:
         """Count a request from its start to its end, however it ends. *attempt*: which retry of the client's it is."""
         words = reply_tokens(model, prompt, self.seed)
-        kept = words if max_tokens is None else words[:max_tokens]
+        dials = self.dials.for_model(model)
+        kept = words[: dials.most_tokens if max_tokens is None else min(max_tokens, dials.most_tokens)]
+        finish_reason = "length" if len(kept) < len(words) else "stop"
+        if self.dice.random() < dials.filtered_ratio:
+            kept, finish_reason = kept[: (len(kept) + 1) // 2], "content_filter"
         served = self.ledger.of(model)
-        generation = Generation(self, model, kept, len(kept) < len(words), count_tokens(prompt), stream, served)
+        generation = Generation(self, model, kept, finish_reason, count_tokens(prompt), stream, served)
         served.requests += 1
         served.streams += stream
         served.in_flight += 1

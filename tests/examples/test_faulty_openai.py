@@ -66,6 +66,21 @@ def test_max_tokens(client):
     assert ("length", 3) == (reply.choices[0].finish_reason, reply.usage.completion_tokens)
 
 
+def test_what_a_model_does_not_take_or_say(client, faulty):
+    """A reply ends at the model's own limit, or where a filter steps in; a prompt that is too long is refused."""
+    faulty.turn(models={"talker": {"most_tokens": 4}})
+    reply = ask(client, max_tokens=9)
+    assert ("length", 4) == (reply.choices[0].finish_reason, reply.usage.completion_tokens)
+
+    faulty.turn(models={"talker": {"filtered_ratio": 1}})
+    reply = ask(client)
+    assert ("content_filter", 2) == (reply.choices[0].finish_reason, reply.usage.completion_tokens)
+
+    faulty.turn(models={"talker": {"context_tokens": reply.usage.prompt_tokens - 1}})
+    with pytest.raises(openai.BadRequestError, match="maximum context length is"):
+        ask(client)
+
+
 def test_models_and_embeddings(client):
     """Both models are listed, and a text has one embedding of length 1."""
     assert ["talker", "thinker"] == [model.id for model in client.models.list()]
