@@ -101,6 +101,23 @@ def _noisy_yes(world: World) -> Undo:
     return both
 
 
+def _unloadable(world: World) -> Undo:
+    """The companion starts anew while a provider refuses connections, and is asked for the models."""
+    undo = world.llm("primary", refuse=True)
+    world.supervisor._ask("stopProcess", "companion")
+    # Remediation may have started it already.
+    with contextlib.suppress(Exception):
+        world.supervisor._ask("startProcess", "companion", False)
+    url = f"{world.settings.url('COMPANION')}/v1/models"
+    stop = world.repeat(lambda _: requests.get(url, timeout=30), 5)
+
+    def both() -> None:
+        stop()
+        undo()
+
+    return both
+
+
 def _wrong_token(world: World) -> Undo:
     """Alertmanager is given another token than the service that it tells; and user profiles pile up."""
     token = world.settings.run / "secrets" / "another_token"
@@ -136,6 +153,21 @@ def _slow_start(world: World) -> Undo:
     return lambda: None
 
 
+def _model(name: str, **dials: float) -> Callable[[World], Undo]:
+    """Dials of one of the primary provider's models, also when another fault's end turns all of them back."""
+
+    def turn_on(world: World) -> Undo:
+        stop = world.repeat(lambda _: world.model("primary", name, **dials), 10)
+
+        def undo() -> None:
+            stop()
+            world.model("primary", name, **dials)()
+
+        return undo
+
+    return turn_on
+
+
 def _made(path: str, count: int) -> Callable[[World], Undo]:
     def turn_on(world: World) -> Undo:
         world.apis.companion(path, {"count": count})
@@ -152,6 +184,20 @@ APP_FAULTS: tuple[Fault, ...] = (
         0,
         780,
         lambda world: world.llm("primary", usage_missing_ratio=1),
+    ),
+    Fault(
+        "the primary's thinker has a context of ten tokens",
+        ("LLMContextLengthExceeded",),
+        1540,
+        1200,
+        _model("thinker", context_tokens=10),
+    ),
+    Fault(
+        "the primary's talker ends each answer after eight tokens, and a content filter ends each third before",
+        ("LLMTruncatedOutputs", "LLMContentFiltered"),
+        0,
+        2160,
+        _model("talker", most_tokens=8, filtered_ratio=0.3),
     ),
     Fault("people ask what they never spoke of", ("LLMSemanticSearchWeak",), 0, 840, _new_thoughts),
     Fault(
@@ -217,5 +263,12 @@ APP_FAULTS: tuple[Fault, ...] = (
         4790,
         900,
         _made("/demo/threads", 200),
+    ),
+    Fault(
+        "the companion starts anew, and a provider does not tell its models",
+        ("LLMLoadFailing",),
+        5750,
+        120,
+        _unloadable,
     ),
 )

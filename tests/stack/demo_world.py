@@ -38,8 +38,12 @@ class World:
 
     def engine(self, model: str, **dials: float) -> Undo:
         """Dials of one model of the backup, which is also what is scraped as a vLLM server; the others stay."""
-        self.apis.dial("backup", {"models": {model: dials}})
-        return lambda: self.apis.dial("backup", {"models": {model: dict.fromkeys(dials)}})
+        return self.model("backup", model, **dials)
+
+    def model(self, provider: str, model: str, **dials: float) -> Undo:
+        """Dials of one model of a provider; the others stay."""
+        self.apis.dial(provider, {"models": {model: dials}})
+        return lambda: self.apis.dial(provider, {"models": {model: dict.fromkeys(dials)}})
 
     def companion(self, **dials: float) -> Undo:
         self.apis.companion("/demo/dials", dials)

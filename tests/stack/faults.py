@@ -91,6 +91,14 @@ FAULTS: tuple[Fault, ...] = (
     Fault("nothing at all", ("Watchdog",), 0, 30, lambda _: _nothing),
     Fault(WRONG_PRICES, ("LLMCostHigh", "LLMPriceMissing"), 0, 1500, lambda _: _nothing),
     Fault(
+        "a day may cost 5 dollars, and the prices are a million times too high",
+        ("LLMDailyBudgetExceeded", "LLMDailyBudgetForecast"),
+        0,
+        2100,
+        lambda _: _nothing,
+    ),
+    Fault("nobody has looked after the prices since January", ("LLMPriceTableStale",), 0, 3780, lambda _: _nothing),
+    Fault(
         "the webhook that people are told by answers nobody",
         ("AlertmanagerNotificationsFailing",),
         0,

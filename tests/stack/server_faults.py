@@ -1,6 +1,7 @@
 """Faults of servers beside the demo's own: an engine's queue and cache, Prometheus and Alertmanager that are broken."""
 
 import contextlib
+import functools
 import http.server
 import shutil
 import subprocess
@@ -82,6 +83,38 @@ def _broken_log(world: World) -> Undo:
         return stack.pop_all().close
 
 
+def _remote_writing(world: World) -> Undo:
+    """A Prometheus hands its samples to a store that refuses them, and to one that is away after half a minute."""
+    with contextlib.ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="llmvitals-prometheus-")))
+        begun = time.monotonic()
+        stores = {"/refuses": lambda: 400, "/away": lambda: 200 if time.monotonic() < begun + 30 else 503}
+        store = stack.enter_context(_store(stores))
+        port = checkout.free_ports(1)[0]
+        scrape = {"job_name": "self", "scrape_interval": "5s", "static_configs": [{"targets": [f"127.0.0.1:{port}"]}]}
+        remotes = [{"name": path[1:], "url": f"http://127.0.0.1:{store}{path}"} for path in stores]
+        _prometheus(stack, folder, {"scrape_configs": [scrape], "remote_write": remotes}, port=port)
+        stack.callback(world.scraped("prometheus-with-remotes", port))
+        return stack.pop_all().close
+
+
+def _full_storage(world: World) -> Undo:
+    """A Prometheus whose blocks, of yesterday and back-filled, take 95 % of what it may keep."""
+    with contextlib.ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="llmvitals-prometheus-")))
+        begin = int(time.time()) - 86_400
+        page = folder / "page.om"
+        lines = (f"fault_kept {moment % 97} {moment}\n" for moment in range(begin, begin + 3600))
+        page.write_text("".join(lines) + "# EOF\n", encoding="utf-8")
+        command = ["promtool", "tsdb", "create-blocks-from", "openmetrics", "--quiet", str(page), str(folder / "data")]
+        subprocess.run(command, check=True, capture_output=True, text=True)
+        kept = sum(file.stat().st_size for file in (folder / "data").rglob("*") if file.is_file())
+        # It scrapes nothing: what is not in a block yet would count, too.
+        port, _ = _prometheus(stack, folder, {}, f"--storage.tsdb.retention.size={int(kept / 0.95)}B")
+        stack.callback(world.scraped("prometheus-with-little-room", port))
+        return stack.pop_all().close
+
+
 def _prometheus(
     stack: contextlib.ExitStack, folder: Path, config: object, *more: str, port: int | None = None
 ) -> tuple[int, "subprocess.Popen[bytes]"]:
@@ -123,11 +156,25 @@ def _slow(seconds: dict[str, float]) -> Iterator[int]:
     """A server that answers a POST late."""
     ended = threading.Event()
 
+    def late(path: str) -> int:
+        ended.wait(seconds[path])
+        return 200
+
+    with _store({path: functools.partial(late, path) for path in seconds}) as port:
+        try:
+            yield port
+        finally:
+            ended.set()
+
+
+@contextlib.contextmanager
+def _store(answers: dict[str, Callable[[], int]]) -> Iterator[int]:
+    """A server that answers a POST with what its path's function gives."""
+
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             self.rfile.read(int(self.headers["Content-Length"]))
-            ended.wait(seconds[self.path])
-            self.send_response(200)
+            self.send_response(answers[self.path]())
             self.send_header("Content-Length", "0")
             self.end_headers()
 
@@ -140,7 +187,6 @@ def _slow(seconds: dict[str, float]) -> Iterator[int]:
     try:
         yield server.server_port
     finally:
-        ended.set()
         server.shutdown()
         thread.join()
         server.server_close()
@@ -181,5 +227,19 @@ SERVER_FAULTS = (
         0,
         600,
         _broken_log,
+    ),
+    Fault(
+        "a second Prometheus writes to a store that refuses all, and to one that is soon away",
+        ("PrometheusRemoteWriteFailing", "PrometheusRemoteWriteBehind"),
+        0,
+        1680,
+        _remote_writing,
+    ),
+    Fault(
+        "a second Prometheus has filled 95 % of what it may keep (back-filled)",
+        ("PrometheusStorageAlmostFull",),
+        0,
+        2100,
+        _full_storage,
     ),
 )

@@ -2,9 +2,11 @@
 
 import re
 import subprocess
+import time
 
+import pytest
 import requests
-from tests.stack import checkout, machine_faults, yesterday
+from tests.stack import checkout, machine_faults, server_faults, yesterday
 from tests.stack.demo_world import World
 
 
@@ -14,7 +16,7 @@ class Watched(World):
     def __init__(self):
         self.ports = {}
 
-    def scraped(self, job, port, *, like):
+    def scraped(self, job, port, *, like="apps"):
         self.ports[job] = port
         return lambda: self.ports.pop(job)
 
@@ -48,6 +50,21 @@ def test_a_played_machine_is_short_of_what_its_alerts_are_about():
     assert {} == world.ports
 
 
+def test_a_storage_is_nearly_full():
+    """The blocks of a Prometheus that scrapes nothing take 95 % of what it may keep, and go back to yesterday."""
+    world = Watched()
+    undo = server_faults._full_storage(world)
+    try:
+        told = page(world.ports["prometheus-with-little-room"])
+    finally:
+        undo()
+
+    kept = told["prometheus_tsdb_storage_blocks_bytes"] / told["prometheus_tsdb_retention_limit_bytes"]
+    assert pytest.approx(0.95, abs=0.01) == kept
+    assert time.time() - told["prometheus_tsdb_lowest_timestamp_seconds"] > 80_000
+    assert {} == world.ports
+
+
 def test_yesterday_is_in_the_database(tmp_path):
     """Prometheus' own tool makes blocks of it, and finds each series in them."""
     settings = checkout.make(tmp_path, {})
@@ -59,12 +76,14 @@ def test_yesterday_is_in_the_database(tmp_path):
     assert {
         ("gen_ai_client_operation_duration_seconds_count", "companion"),
         ("gen_ai_client_operation_duration_seconds_count", yesterday.QUIET),
+        ("llm:job_cache_hits:sum1m", "companion"),
+        ("llm:job_cache_lookups:sum1m", "companion"),
         ("llmvitals_cost_usd_total", "companion"),
         ("llmvitals_gpu_memory_total_bytes", "exporter"),
         ("llmvitals_gpu_memory_used_bytes", "exporter"),
         ("llmvitals_gpu_utilization_ratio", "exporter"),
         ("prometheus_tsdb_head_series", "prometheus"),
-    } == set(re.findall(r'__name__="(\w+)".* job="([\w-]+)"', dumped))
+    } == set(re.findall(r'__name__="([\w:]+)".* job="([\w-]+)"', dumped))
     assert "gpu1 idle\n" == (settings.run / "gpu-faults").read_text()
 
 

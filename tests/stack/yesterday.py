@@ -49,6 +49,10 @@ def _page(settings: Settings, now: int) -> Iterator[str]:
     yield from series(spent, begin, end, lambda passed: passed // 900 * 1e-5)
     # A call each ten seconds.
     yield from series(f'{calls}{{job="{QUIET}",instance="yesterday"}}', begin, end, lambda passed: passed / 10)
+    # A cache that answered nine of ten.
+    for name, value in (("lookups", 100), ("hits", 90)):
+        cache = f'llm:job_cache_{name}:sum1m{{job="companion",cache="responses"}}'
+        yield from series(cache, begin, end, lambda _, value=value: value)
     prometheus = f'prometheus_tsdb_head_series{{job="prometheus",instance="127.0.0.1:{settings.port("PROMETHEUS")}"}}'
     yield from series(prometheus, begin, end, lambda _: 6000)
 
@@ -77,6 +81,10 @@ def _many_new_series(world: World) -> Undo:
     return stop
 
 
+def _new_questions(world: World) -> Undo:
+    return world.repeat(lambda _: world.ask(f"What is new at {time.time_ns()}?"), 0.3)
+
+
 def _nothing(_: World) -> Undo:
     return lambda: None
 
@@ -102,7 +110,7 @@ YESTERDAY_FAULTS = (
         ("LLMTrafficSpike",),
         0,
         1500,
-        lambda world: world.repeat(lambda _: world.ask(f"What is new at {time.time_ns()}?"), 0.3),
+        _new_questions,
     ),
     Fault(
         "calls cost next to nothing yesterday (back-filled), and a million times too much today",
@@ -110,5 +118,12 @@ YESTERDAY_FAULTS = (
         0,
         1500,
         _nothing,
+    ),
+    Fault(
+        "a cache answered nine of ten yesterday (back-filled), and hardly a question comes twice",
+        ("LLMCacheHitRatioDrop",),
+        0,
+        2580,
+        _new_questions,
     ),
 )
