@@ -2,9 +2,10 @@
 
     python -m tests.stack.fire_alerts [--write] [--only ALERT ... [--in-turn]]
 
-Takes an hour and forty minutes, because many alerts look back ten minutes; --only turns on, at once, what these alerts need.
-Ctrl-C ends it and what it started. --write keeps what was seen in docs/alerts-fired.json, from which docs/alerts.md is
-made; with --only, what was seen of these alerts. Only root may mount the small disks that two of the alerts are about.
+Takes an hour and forty minutes, because many alerts look back ten minutes; --only turns on, at once, what these alerts
+need. Ctrl-C ends it and what it started. --write keeps what was seen in docs/alerts-fired.json, from which
+docs/alerts.md is made; with --only, what was seen of these alerts. Only root may mount the small disks that two of the
+alerts are about.
 """
 
 import argparse
