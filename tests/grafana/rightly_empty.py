@@ -2,6 +2,7 @@
 
 _WELL = "nothing has gone wrong"
 _NOT_HERE = "the demo has no such thing"
+_NOT_OPENED = "nobody has opened a dashboard yet"
 _NO_ENGINE = "no vLLM, SGLang, llama.cpp or TGI is named in .env"
 
 _ENGINES = (
@@ -53,6 +54,8 @@ RIGHTLY_EMPTY = {f"llmvitals-llm-servers / {title}": _NO_ENGINE for title in _EN
     "CUDA memory as torch has it": _NOT_HERE,
     "Allocations that failed": _NOT_HERE,
     "Errors and drops": _WELL,
+    "Questions of dashboards": _NOT_OPENED,
+    "Time to an answer": _NOT_OPENED,
     "Rules that fail": _WELL,
     "Alerts by state": _WELL,
     "Notifications to people": _WELL,

@@ -1,17 +1,18 @@
 """The viewer in headless Chromium, against a real Prometheus that scrapes the fake services."""
 
+import copy
 import json
 import re
-import time
 
 import pytest
 import requests
 from playwright.sync_api import expect
-from tests.grafana.conftest import running_viewer
+from tests.grafana.conftest import running_viewer, wait_for
 from tests.grafana.live import check_live
 from tests.grafana.queries import interpolate, load, panels
-from tests.grafana.recomputed import recomputed, says
-from tests.grafana.viewer_page import PATIENCE_MS, open_page, settle, states
+from tests.grafana.recomputed import recomputed
+from tests.grafana.shown import five_minutes, wrong_panels
+from tests.grafana.viewer_page import PATIENCE_MS, open_page, states
 from tests.grafana.viewer_page import panel as panel_of
 
 pytestmark = pytest.mark.stack
@@ -23,12 +24,6 @@ FED = ("llmvitals-overview", "llmvitals-remediation")
 def _at(prometheus_url, expr, when):
     answer = requests.post(f"{prometheus_url}/api/v1/query", data={"query": expr, "time": when}, timeout=10).json()
     return [(s["metric"], float(s["value"][1])) for s in answer["data"]["result"]]
-
-
-def _five_minutes():
-    """A window that ends on a multiple of every step the viewer may choose; so its last sample is known."""
-    end = int(time.time()) // 5 * 5
-    return end, f"from={(end - 300) * 1000}&to={end * 1000}&timezone=utc"
 
 
 def test_every_query_has_an_answer(prometheus_url):
@@ -55,36 +50,48 @@ def test_the_live_gate_finds_what_is_wrong(prometheus_url, tmp_path):
     assert "-1.0 is below 0" in found[1]
 
 
-@pytest.mark.parametrize("uid", load())
+@pytest.mark.parametrize("uid", FED)
 def test_every_panel_shows_what_prometheus_says(page, viewer_url, prometheus_url, uid):
-    """Each panel has data where the API has, and says that there is none where it has none; tiles show its number."""
-    end, window = _five_minutes()
-    dashboard = load()[uid]
-    folded = [p for p in dashboard["panels"] if p.get("collapsed")]
-    open_page(page, f"{viewer_url}/d/{uid}?{window}&refresh=")
-    for row in folded:
-        page.get_by_role("button", name=row["title"], exact=True).click()
-    settle(page)
+    """Each panel has data where the API has, and says that there is none where it has none, with the API's numbers."""
+    assert [] == wrong_panels(page, viewer_url, prometheus_url, load()[uid])
 
-    drawn = [p for p in panels(dashboard) if p["type"] != "text"]
-    expected = {p["id"]: recomputed(prometheus_url, p, end) for p in drawn}
-    shown = states(page)
-    wanted = {p["id"]: "true" if p["id"] not in expected or expected[p["id"]] else "nodata" for p in panels(dashboard)}
-    titles = {p["id"]: p["title"] for p in panels(dashboard)}
-    wrong = {titles[i]: (state, shown.get(i)) for i, state in wanted.items() if shown.get(i) != state}
-    assert {} == wrong, "Prometheus, and the page"
 
-    tiles = [p for p in drawn if p["type"] == "stat" and len(expected[p["id"]]) == 1]
-    content = "[data-testid='data-testid panel content']"
-    texts = {p["id"]: page.locator(f'[data-panel-id="{p["id"]}"] {content}').inner_text() for p in tiles}
-    found = {p["title"]: (texts[p["id"]], expected[p["id"]][0]) for p in tiles}
-    assert [] == [f"{t}: {text} is not {v}" for t, (text, v) in found.items() if not says(text, v)]
-    assert {"true", "nodata"} >= set(shown.values())
+def test_the_browsers_gate_finds_what_is_wrong(page, troubles, dist, prometheus_url, tmp_path):
+    """Broken PromQL, no data, an unknown kind, another number, a line too few are told, and what is well is not."""
+    dashboard = load()["llmvitals-overview"]
+    tile = next(p for p in panels(dashboard) if p["title"] == "Requests")
+    chart = copy.deepcopy(next(p for p in panels(dashboard) if p["title"] == "Requests by provider and model"))
+    chart["options"]["legend"] |= {"displayMode": "table", "calcs": ["lastNotNull"]}
+    well = dict.fromkeys(("sound", "broken", "empty", "unknown", "number"), tile) | {"table": chart, "lines": chart}
+    there = [
+        panel | {"id": i, "title": name, "gridPos": {"x": 0, "y": 8 * i, "w": 24, "h": 8}}
+        for i, (name, panel) in enumerate(well.items(), 1)
+    ]
+    # One by one: together they would share their queries.
+    drawn = [copy.deepcopy(panel) for panel in there]
+    spoilt = {"broken": "sum(", "empty": "nobody_emits_this{}", "number": "3 * (EXPR)", "lines": "topk(1, EXPR)"}
+    for panel in drawn:
+        panel["type"] = "geomap" if panel["title"] == "unknown" else panel["type"]
+        for target in panel["targets"]:
+            target["expr"] = spoilt.get(panel["title"], "EXPR").replace("EXPR", target["expr"])
+    (tmp_path / "x.json").write_text(json.dumps(dashboard | {"uid": "x", "panels": drawn}))
+
+    wait_for("a rate that is old enough", lambda: recomputed(prometheus_url, tile, five_minutes()[0]) != [])
+    with running_viewer(prometheus_url, dist, tmp_path) as url:
+        found = wrong_panels(page, url, prometheus_url, dashboard | {"uid": "x", "panels": there}, may_be_empty=())
+    troubles[:] = [t for t in troubles if "400 (Bad Request)" not in t and not t.startswith("400 ")]
+
+    assert [
+        "x / broken: data-ready is error, not true",
+        "x / empty: data-ready is nodata, not true",
+        "x / unknown: data-ready is unsupported, not true",
+    ] == found[:3]
+    assert ["x / number", "x / lines"] == [told.partition(":")[0] for told in found[3:]]
 
 
 def test_legends_name_the_series_of_prometheus(page, viewer_url, prometheus_url):
     """A chart's lines are the API's series, by the names that the legend's format gives."""
-    end, window = _five_minutes()
+    end, window = five_minutes()
     open_page(page, f"{viewer_url}/d/llmvitals-overview?{window}")
     panel = next(p for p in panels(load()["llmvitals-overview"]) if p["title"] == "Requests by provider and model")
 
@@ -96,7 +103,7 @@ def test_legends_name_the_series_of_prometheus(page, viewer_url, prometheus_url)
 
 def test_the_table_lists_the_targets(page, viewer_url, prometheus_url):
     """A row for each target, with the state in words."""
-    _, window = _five_minutes()
+    _, window = five_minutes()
     open_page(page, f"{viewer_url}/d/llmvitals-overview?{window}")
     rows = panel_of(page, "Targets").get_by_role("row")
     rows.first.scroll_into_view_if_needed()
@@ -198,7 +205,7 @@ def test_nothing_is_asked_twice(page, viewer_url):
     """What two panels or annotations want alike is one question to Prometheus."""
     asked: list[str] = []
     page.on("request", lambda r: asked.append(f"{r.url} {r.post_data}") if "/api/v1/" in r.url else None)
-    _, window = _five_minutes()
+    _, window = five_minutes()
     open_page(page, f"{viewer_url}/d/llmvitals-overview?{window}&refresh=")
 
     assert len(asked) > len(panels(load()["llmvitals-overview"])) / 2

@@ -1,19 +1,32 @@
 """The whole stack, natively, on free ports: up, broken, repaired, up again, down."""
 
+import contextlib
 import signal
+import subprocess
 import time
 
 import psutil
 import pytest
 import requests
+from playwright.sync_api import sync_playwright
+from tests.exporter.test_catalogue import excused
+from tests.grafana.conftest import running_viewer
 from tests.grafana.live import GPU_PANELS, MAY_BE_EMPTY, check_live
+from tests.grafana.queries import load
+from tests.grafana.shown import wrong_panels
+from tests.grafana.viewer_page import CHROMIUM, new_page
 from tests.stack import checkout
 
-from llmvitals_stack import chaos, native, ports
+from llmvitals_stack import chaos, native, ports, viewer_build
 from llmvitals_stack.chaos.scenarios import SCENARIOS
 from llmvitals_stack.terminal import Terminal
 
 pytestmark = pytest.mark.stack
+
+# With GPUs played, which the stack below has.
+WITHOUT_DATA = MAY_BE_EMPTY - GPU_PANELS
+# Several times what each tells in the demo: above it a label grows.
+MOST_SERIES = {"companion": 5000, "exporter": 5000, "remediation": 1000, "dashboards": 500}
 
 
 @pytest.fixture(name="settings", scope="module")
@@ -41,9 +54,47 @@ def test_everything_is_healthy(stack):
 def test_every_dashboard_has_data_within_a_minute(stack):
     """No panel is empty, refused or impossible 60 s after `up`, but those that rightly are; `.env` has GPUs played."""
     deadline = time.monotonic() + 60
-    while found := check_live(stack.url("PROMETHEUS"), may_be_empty=MAY_BE_EMPTY - GPU_PANELS):
+    while found := check_live(stack.url("PROMETHEUS"), may_be_empty=WITHOUT_DATA):
         assert time.monotonic() < deadline, found
         time.sleep(2)
+
+
+def test_every_panel_of_every_dashboard_is_drawn_with_what_prometheus_says(stack):
+    """In a browser, all panels are ready but those that are rightly empty; tiles and legends show the API's numbers."""
+    found, troubles = [], []
+    viewer = (
+        contextlib.nullcontext(stack.url("GRAFANA"))
+        if "viewer" in native.states(stack)
+        # Here is a Grafana, which the stack prefers.
+        else running_viewer(stack.url("PROMETHEUS"), viewer_build.ensure_built(checkout.ROOT))
+    )
+    with viewer as url, sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=CHROMIUM)
+        for dashboard in load().values():
+            page = new_page(browser, troubles)
+            found += wrong_panels(page, url, stack.url("PROMETHEUS"), dashboard, may_be_empty=WITHOUT_DATA)
+            page.close()
+        browser.close()
+
+    assert ([], []) == (found, troubles)
+
+
+def test_what_each_program_tells_is_sound_and_of_a_bounded_size(stack):
+    """`promtool check metrics` minds nothing in our programs' pages but what is excused; none has too many series."""
+    targets = requests.get(f"{stack.url('PROMETHEUS')}/api/v1/targets?state=active", timeout=5).json()["data"]
+    pages = {target["labels"]["job"]: target["scrapeUrl"] for target in targets["activeTargets"]}
+    told, sizes = [], {}
+    for job in MOST_SERIES.keys() & pages.keys():
+        page = requests.get(pages[job], timeout=5).text
+        lint = subprocess.run(
+            ["promtool", "check", "metrics"], input=page, capture_output=True, text=True, timeout=30, check=False
+        )
+        told += [f"{job}: {line}" for line in (lint.stdout + lint.stderr).splitlines() if not excused(line)]
+        sizes[job] = sum(not line.startswith("#") for line in page.splitlines())
+
+    assert MOST_SERIES.keys() - {"dashboards"} <= pages.keys()
+    assert [] == told
+    assert {} == {job: size for job, size in sizes.items() if not 0 < size <= MOST_SERIES[job]}
 
 
 def test_a_second_up_keeps_every_process_and_is_quick(stack):
