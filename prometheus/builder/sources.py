@@ -1,7 +1,7 @@
 """Who tells what under which name: the sources of the recorded series.
 
 Read from each one's code or documentation; what others emit is pinned in prometheus/third-party.yml as well, and
-tests/prometheus/exposition holds pages of theirs.
+tests/prometheus/pages holds pages of theirs.
 """
 
 from collections.abc import Mapping, Sequence

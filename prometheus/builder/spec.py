@@ -1,10 +1,10 @@
 """prometheus/slo.yml as objects: read whole, and every mistake told at once."""
 
-import math
 import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from reprlib import repr as shown
 from typing import Any
 
 import yaml
@@ -13,6 +13,7 @@ import yaml
 # those differently.
 BOUNDS: tuple[float, ...] = tuple(round(0.01 * 2.0**n, 2) for n in range(14))
 LABELS = frozenset({"src", "provider", "model", "operation", "voice"})
+SOURCES = ("client", "gateway", "engine")
 SEVERITIES = ("critical", "warning", "info")
 COMPONENTS = ("llm", "app", "gpu", "exporter", "stack")
 
@@ -71,14 +72,28 @@ class Spec:
 def load(path: Path, *, recorded: Collection[str]) -> Spec:
     """The objectives of *path*, whose series must be among *recorded*; raises SpecError with all that is wrong."""
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        raise SpecError([f"{path.name}: is not YAML: {' '.join(str(error).split())}"]) from None
+        content = _Loader(path.read_text(encoding="utf-8")).get_single_data()
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise SpecError([f"{path.name}: cannot be read as YAML: {' '.join(str(error).split())}"]) from None
+    except RecursionError:
+        raise SpecError([f"{path.name}: is nested too deeply"]) from None
     reader = _Reader(path.name, recorded)
     spec = reader.spec(content)
     if reader.problems:
         raise SpecError(reader.problems)
     return spec
+
+
+class _Loader(yaml.SafeLoader):
+    """Refuses a key that is there twice: YAML would silently take the last one."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen = set()
+        for key, _ in node.value:
+            if key.value in seen and isinstance(key, yaml.ScalarNode):
+                raise yaml.constructor.ConstructorError(None, None, f"{key.value} is there twice", key.start_mark)
+            seen.add(key.value if isinstance(key, yaml.ScalarNode) else id(key))
+        return super().construct_mapping(node, deep)
 
 
 class _Reader:
@@ -125,6 +140,8 @@ class _Reader:
     def _sli(self, content: object, where: str) -> Sli:
         entry = self._mapping(content, where, {"errors", "total", "buckets", "threshold_seconds", "match"})
         match = self._match(entry.get("match", {}), f"{where}.match")
+        if match.get("src") not in [(source,) for source in SOURCES]:
+            self._wrong(f"{where}.match.src", f"must be one of {', '.join(SOURCES)}: each sees the same calls again")
         if "buckets" in entry or "threshold_seconds" in entry:
             for extra in sorted({"errors", "total"} & set(entry)):
                 self._wrong(f"{where}.{extra}", "does not go with buckets")
@@ -163,8 +180,8 @@ class _Reader:
         self, entry: Mapping[str, Any], key: str, where: str, pattern: re.Pattern[str] | None = None, what: str = ""
     ) -> str:
         value = entry.get(key)
-        if not isinstance(value, str) or not value.strip() or "{{" in value:
-            self._wrong(f"{where}.{key}", "must be a text, without templates")
+        if not isinstance(value, str) or not value.strip() or not value.isprintable() or "{{" in value:
+            self._wrong(f"{where}.{key}", "must be a text on one line, without templates")
             return ""
         if pattern and not pattern.fullmatch(value):
             self._wrong(f"{where}.{key}", f"{value!r} must be {what}")
@@ -183,7 +200,7 @@ class _Reader:
         open_ends: bool = False,
     ) -> float:
         value = entry.get(key)
-        if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
+        if isinstance(value, int | float) and not isinstance(value, bool):
             inside = low < value < high if open_ends else low <= value <= high
             if inside and not (whole and value != int(value)):
                 return float(value)
@@ -191,14 +208,14 @@ class _Reader:
         between = "between" if open_ends else "from"
         self._wrong(
             f"{where}.{key}".lstrip("."),
-            f"{value!r} must be {kind} {between} {low:g} {'and' if open_ends else 'to'} {high:g}",
+            f"{shown(value)} must be {kind} {between} {low:g} {'and' if open_ends else 'to'} {high:g}",
         )
         return (low + high) / 2
 
     def _one_of(self, entry: Mapping[str, Any], key: str, where: str, allowed: Sequence[str], default: str) -> str:
         value = entry.get(key, default)
         if value not in allowed:
-            self._wrong(f"{where}.{key}", f"{value!r} must be one of {', '.join(allowed)}")
+            self._wrong(f"{where}.{key}", f"{shown(value)} must be one of {', '.join(allowed)}")
             return default
         return str(value)
 
@@ -215,7 +232,7 @@ class _Reader:
             if value == bound:
                 return bound
         bounds = ", ".join(f"{bound:g}" for bound in BOUNDS)
-        self._wrong(f"{where}.{key}", f"{value!r} is no bucket's bound; there are {bounds}")
+        self._wrong(f"{where}.{key}", f"{shown(value)} is no bucket's bound; there are {bounds}")
         return BOUNDS[0]
 
     def _jobs(self, entry: Mapping[str, Any], key: str, where: str) -> tuple[str, ...]:

@@ -84,8 +84,8 @@ def test_all_mistakes_are_told_at_once(read):
         f"{where}.alert.name: 'burn' must be CamelCase",
         f"{where}.alert.component: 'moon' must be one of llm, app, gpu, exporter, stack",
         f"{where}.alert.page: 'loud' must be one of critical, warning, info",
-        f"{where}.alert.trouble: must be a text, without templates",
-        f"{where}.alert.first_check: must be a text, without templates",
+        f"{where}.alert.trouble: must be a text on one line, without templates",
+        f"{where}.alert.first_check: must be a text on one line, without templates",
     ] == caught.value.problems
 
 
@@ -102,6 +102,20 @@ def test_a_series_that_nobody_records_is_told(read):
         read(lambda content: content["slos"][0]["sli"].update(errors="llm:errors:rate5m"))
 
 
+@pytest.mark.parametrize("match", [{}, {"src": ["client", "engine"]}, {"src": "all"}])
+def test_an_objective_has_one_view_of_the_calls(read, match):
+    """Client, gateway and engine tell of the same calls: together they would count each of them several times."""
+    with pytest.raises(SpecError, match=r"sli\.match\.src: must be one of client, gateway, engine"):
+        read(lambda content: content["slos"][0]["sli"].update(match=match))
+
+
+@pytest.mark.parametrize("text", ["two\nlines", "a\u2028line", "a\0", "a\x85"])
+def test_a_text_stays_on_its_line(read, text):
+    """It goes into a comment and an annotation of the rules."""
+    with pytest.raises(SpecError, match="must be a text on one line"):
+        read(lambda content: content["slos"][0].update(description=text))
+
+
 def test_two_objectives_do_not_share_a_name_or_an_alert(read):
     """Two rules with the same labels would resolve one another's alert."""
     with pytest.raises(SpecError) as caught:
@@ -113,11 +127,28 @@ def test_two_objectives_do_not_share_a_name_or_an_alert(read):
     ] == caught.value.problems
 
 
-@pytest.mark.parametrize("text", ["", "slos: [", "- 1", "period_days: 30\nslos: []"])
+HOSTILE = {
+    "empty": b"",
+    "not YAML": b"slos: [",
+    "a list": b"- 1",
+    "no objectives": b"period_days: 30\nslos: []",
+    "not UTF-8": b"\xff\xfe",
+    "a date that is none": b"period_days: 2026-13-45",
+    "a number of 400 digits": b"period_days: 1" + b"0" * 400,
+    "a number of 5000 digits": b"period_days: 1" + b"0" * 5000,
+    "nested": b"slos: " + b"[" * 1200 + b"]" * 1200,
+    "a key that is there twice": b"period_days: 30\nperiod_days: 7",
+    "a billion laughs": b"a: &a [x, x]\n"
+    + b"".join(b"%c: &%c [%s]\n" % (i + 1, i + 1, b", ".join([b"*%c" % i] * 9)) for i in range(97, 106))
+    + b"period_days: *j\n",
+}
+
+
+@pytest.mark.parametrize("text", HOSTILE.values(), ids=HOSTILE)
 def test_what_is_no_list_of_objectives_is_refused_in_words(tmp_path, text):
-    """Never with a traceback."""
+    """Never with a traceback, and never without end."""
     path = tmp_path / "slo.yml"
-    path.write_text(text, encoding="utf-8")
+    path.write_bytes(text)
 
     with pytest.raises(SpecError, match=r"^slo\.yml: "):
         load(path, recorded=RECORDED)
