@@ -7,6 +7,7 @@ import { hrefOfDashboard, linksOf, type Here } from './data/links';
 import { listDashboards, loadDashboard, type Annotation, type Dashboard as Model, type DashboardSummary } from './data/model';
 import type { Scope } from './data/panelData';
 import { isShown, useVariables, variablesOf } from './data/variables';
+import { PALETTE } from './panels/palette';
 import { useInterval } from './state/hooks';
 import { isMoving, rangeOf, textsOf } from './state/time';
 import { readPlace, usePlace } from './state/url';
@@ -49,7 +50,10 @@ export function App() {
   const marked = useMemo(() => annotations.filter(({ name }) => !hidden.has(name)), [annotations, hidden]);
 
   const dark = (place.theme ?? localStorage.getItem(THEME_KEY) ?? 'dark') === 'dark';
-  const theme = useMemo(() => createTheme({ colors: { mode: dark ? 'dark' : 'light' } }), [dark]);
+  const theme = useMemo(
+    () => createTheme({ colors: { mode: dark ? 'dark' : 'light' }, visualization: { palette: PALETTE } }),
+    [dark],
+  );
   const setRange = useCallback((next: TimeRange) => go(textsOf(next)), [go]);
   const onZoom = useCallback((a: number, b: number) => setRange(absolute(a, b)), [setRange]);
   const onAlone = useCallback((id: number | undefined) => go({ viewPanel: id }), [go]);
