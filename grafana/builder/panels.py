@@ -287,9 +287,14 @@ def _column_override(column: Column) -> dict[str, Any]:
         properties.append({"id": "decimals", "value": column.decimals})
     if column.limit is not None:
         properties.append({"id": "thresholds", "value": steps(column.limit)})
-    if column.mappings:
-        properties.append({"id": "mappings", "value": list(column.mappings)})
-    if column.limit is not None or column.mappings:
+    mappings = list(column.mappings)
+    if column.limit is not None and column.no_value:
+        # What is not there has not kept the limit either.
+        result = {"color": "text", "index": len(mappings), "text": column.no_value}
+        mappings.append({"type": "special", "options": {"match": "null+nan", "result": result}})
+    if mappings:
+        properties.append({"id": "mappings", "value": mappings})
+    if column.limit is not None or mappings:
         properties.append({"id": "custom.cellOptions", "value": {"type": "color-text"}})
     if column.no_value:
         properties.append({"id": "noValue", "value": column.no_value})

@@ -242,7 +242,7 @@ def _cost() -> list[Panel]:
         table(
             104,
             "Who spends it",
-            "At the present rate, the dearest first.",
+            "At the present rate, the dearest first; a dash where there is nothing to divide by, or no price.",
             [
                 Query(f"3600 * {dollars}"),
                 Query(f"1000 * {ratio(dollars, calls)}"),
@@ -250,13 +250,13 @@ def _cost() -> list[Panel]:
                 Query(ratio(tokens, calls)),
             ],
             [
-                Column("job", "Service", width=130),
                 Column("provider", "Provider", width=110),
                 Column("model", "Model", width=150),
-                Column("Value #A", "Per hour", unit="currencyUSD", decimals=2),
-                Column("Value #B", "Per 1000 calls", unit="currencyUSD", decimals=2),
-                Column("Value #C", "Per 1M tokens", unit="currencyUSD", decimals=2),
-                Column("Value #D", "Tokens of a call", unit="none", decimals=0),
+                Column("Value #A", "Per hour", unit="currencyUSD", decimals=2, no_value="-"),
+                Column("Value #B", "Per 1000 calls", unit="currencyUSD", decimals=2, no_value="-"),
+                Column("Value #C", "Per 1M tokens", unit="currencyUSD", decimals=2, no_value="-"),
+                Column("Value #D", "Tokens of a call", unit="none", decimals=0, no_value="-"),
+                Column("job", "Service", width=130),
             ],
             width=24,
             height=7,

@@ -263,13 +263,15 @@ def _health() -> list[Panel]:
                 Query(aggregate("max", _card("recovery_action"), "uuid")),
             ],
             [
-                Column("index", "Card", width=70),
-                Column("name", "Name"),
-                Column("driver_version", "Driver"),
-                Column("Value #B", "Uncorrected ECC", unit="none", limit=Limit("GPUEccUncorrected", critical=1)),
-                Column("Value #C", "Remapped rows", unit="none"),
-                Column("Value #D", "Row waits for a reset", mappings=remap),
-                Column("Value #E", "Row cannot be remapped", mappings=remap),
+                Column("index", "Card", width=60),
+                Column("name", "Name", width=150),
+                Column("driver_version", "Driver", width=110),
+                Column(
+                    "Value #B", "Uncorrected ECC", unit="none", limit=Limit("GPUEccUncorrected", critical=1), width=150
+                ),
+                Column("Value #C", "Remapped rows", unit="none", width=140),
+                Column("Value #D", "Row waits for a reset", mappings=remap, width=190),
+                Column("Value #E", "Row cannot be remapped", mappings=remap, width=210),
                 Column("Value #F", "Driver asks for", mappings=ASKED_FOR),
             ],
             width=24,

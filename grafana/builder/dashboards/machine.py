@@ -130,7 +130,7 @@ def alerts_and_targets(whose: str = SERVICE) -> list[Panel]:
             "Pending and firing alerts; a pending one has not lasted long enough yet.",
             [Query(alerts)],
             [
-                Column("alertname", "Alert", width=210),
+                Column("alertname", "Alert", width=250),
                 Column("alertstate", "State", width=85),
                 Column("severity", "Severity", mappings=severity, width=95),
                 Column("job", "Service", width=120, no_value="-"),
@@ -151,11 +151,11 @@ def alerts_and_targets(whose: str = SERVICE) -> list[Panel]:
                 for name in ("up", "scrape_duration_seconds", "scrape_samples_scraped")
             ],
             [
-                Column("job", "Service"),
-                Column("instance", "Instance"),
-                Column("Value #A", "State", mappings=up, width=90),
-                Column("Value #B", "Scrape", unit="s", width=100),
-                Column("Value #C", "Samples", unit="short", width=100),
+                Column("job", "Service", width=125),
+                Column("instance", "Instance", width=135),
+                Column("Value #A", "State", mappings=up),
+                Column("Value #B", "Scrape", unit="s"),
+                Column("Value #C", "Samples", unit="short"),
             ],
             sort=("Service", False),
         ),

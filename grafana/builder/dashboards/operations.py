@@ -350,7 +350,7 @@ def _start() -> list[Panel]:
             402,
             "Readiness",
             f"Whether each instance is ready. {alerted('LLMStartupIncomplete', 'LLMShutdownSlow')}",
-            [Query(f"clamp_max({ready} + on (job, instance) 2 * {stopping}, 2)", "{{instance}} {{job}}")],
+            [Query(f"clamp_max({ready} + on (job, instance) 2 * {stopping}, 2)", "{{instance}}")],
             mappings=complete,
             width=8,
             no_value="No start told",

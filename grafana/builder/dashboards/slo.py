@@ -173,7 +173,7 @@ def _burning() -> list[Panel]:
             102,
             "Budget that is left",
             "Of the period.",
-            Query(f"clamp_min({_by(LEFT)}, 0)", NAME),
+            Query(_by(LEFT), NAME),
             unit="percentunit",
             height=TABLE_HEIGHT,
             decimals=1,

@@ -357,7 +357,7 @@ def _alertmanager() -> list[Panel]:
             stepped=True,
             soft_high=1,
             overrides=color_by_name(
-                {"active": "blue", "suppressed": "yellow", "unprocessed": "orange", "silences": "purple"}
+                {"active": "blue", "suppressed": "super-light-blue", "unprocessed": "orange", "silences": "purple"}
             ),
             no_value="Alertmanager is not scraped",
         ),

@@ -12,10 +12,10 @@ _RESULTS = {
     "aborted": "purple",
     "error": "orange",
     "timeout": "red",
-    "too_large": "yellow",
+    "too_large": "super-light-blue",
     "unreachable": "dark-red",
 }
-_REASONS = {"size": "yellow", "time": "orange", "path": "purple", "site": "red"}
+_REASONS = {"size": "blue", "time": "orange", "path": "purple", "site": "red"}
 
 
 def dashboards_viewer() -> list[Panel]:
