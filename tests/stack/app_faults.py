@@ -79,7 +79,8 @@ def _new_thoughts(world: World) -> Undo:
         words = " ".join(base64.b32encode(os.urandom(5)).decode().lower() for _ in range(6))
         world.ask(words, mode="thinker")
 
-    stops = [world.repeat(ask, 0.5) for _ in range(3)]
+    # Far more than the people who ask what they asked before.
+    stops = [world.repeat(ask, 0.5) for _ in range(9)]
 
     def undo() -> None:
         for stop in stops:

@@ -85,6 +85,17 @@ def _new_questions(world: World) -> Undo:
     return world.repeat(lambda _: world.ask(f"What is new at {time.time_ns()}?"), 0.3)
 
 
+def _mostly_new_questions(world: World) -> Undo:
+    """More than the demo's people ask, who often ask the same."""
+    stops = [_new_questions(world) for _ in range(4)]
+
+    def undo() -> None:
+        for stop in stops:
+            stop()
+
+    return undo
+
+
 def _nothing(_: World) -> Undo:
     return lambda: None
 
@@ -124,6 +135,6 @@ YESTERDAY_FAULTS = (
         ("LLMCacheHitRatioDrop",),
         0,
         2580,
-        _new_questions,
+        _mostly_new_questions,
     ),
 )
