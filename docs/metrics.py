@@ -25,7 +25,7 @@ here does not exist. Units are seconds, bytes and ratios from 0 to 1. Prometheus
 shows as `_bucket`, `_sum` and `_count`. An empty `error_type` means success.
 
 Rules and dashboards mostly read series recorded from these under `llm:*`, together with what other instrumentations and
-LLM servers expose: see `prometheus/rules/recording`."""
+LLM servers expose, and under `job:*`, of all instances of a job: see `prometheus/rules/recording`."""
 
 
 class Family(Protocol):
