@@ -130,9 +130,9 @@ def alerts_and_targets(whose: str = SERVICE) -> list[Panel]:
             "Pending and firing alerts; a pending one has not lasted long enough yet.",
             [Query(alerts)],
             [
-                Column("alertname", "Alert", width=250),
-                Column("alertstate", "State", width=85),
+                Column("alertname", "Alert", width=240),
                 Column("severity", "Severity", mappings=severity, width=95),
+                Column("alertstate", "State", width=85),
                 Column("job", "Service", width=120, no_value="-"),
                 Column("instance", "Instance", no_value="-"),
             ],

@@ -241,6 +241,7 @@ def _price() -> list[Panel]:
             "US dollars, by the application's own price table.",
             [Query(f"1000 * {ratio(_cost(*BY), _calls(*BY))}", NAME)],
             unit="currencyUSD",
+            decimals=2,
             width=6,
             legend_table=True,
             no_value=NO_PRICES,

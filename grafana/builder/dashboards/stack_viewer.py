@@ -6,7 +6,7 @@ from grafana.builder.panels import Panel, Query, alerted, timeseries
 from grafana.builder.promql import SERVICE, rate, select, total
 
 _VIEWER = "llmvitals_viewer"
-_GRAFANA = "Grafana draws the dashboards"
+_GRAFANA = "Nobody asked, or Grafana draws"
 _RESULTS = {
     "answered": "blue",
     "aborted": "purple",
