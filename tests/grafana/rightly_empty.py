@@ -28,15 +28,20 @@ _ENGINES = (
     "Prefixes found in the cache",
     "Input tokens from the cache",
 )
-_DAYS = "rules that look back days are evaluated every few minutes"
+#: What is summed over days is summed each minute: these come within a minute and a half.
+LATE_PANELS = frozenset(
+    {
+        "llmvitals-slo / Budget left",
+        "llmvitals-slo / Budget that is left",
+        "llmvitals-slo / Budget over time",
+        "llmvitals-cost / Of a day's budget",
+        "llmvitals-cost / Of a month's budget",
+        "llmvitals-cost / Day's spending and its budget",
+    }
+)
+ENGINE_PANELS = frozenset(f"llmvitals-llm-servers / {title}" for title in _ENGINES)
 
-RIGHTLY_EMPTY = {f"llmvitals-llm-servers / {title}": _NO_ENGINE for title in _ENGINES} | {
-    "llmvitals-slo / Budget left": _DAYS,
-    "llmvitals-slo / Budget that is left": _DAYS,
-    "llmvitals-slo / Budget over time": _DAYS,
-    "llmvitals-cost / Of a day's budget": _DAYS,
-    "llmvitals-cost / Of a month's budget": _DAYS,
-    "llmvitals-cost / Day's spending and its budget": _DAYS,
+RIGHTLY_EMPTY = dict.fromkeys(ENGINE_PANELS, _NO_ENGINE) | {
     "Odd chunks and missing usage": _WELL,
     "Retries by error": _WELL,
     "Retries by their number": _WELL,
