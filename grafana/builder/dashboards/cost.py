@@ -196,6 +196,7 @@ def _budget() -> list[Panel]:
             unit="currencyUSD",
             decimals=2,
             width=24,
+            stepped=True,
             overrides=[dashed("Budget", "text")],
             no_value=NO_PRICES,
         ),
