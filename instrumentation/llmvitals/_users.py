@@ -3,7 +3,7 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable
-from typing import Any, Generic, Literal, TypeVar
+from typing import Any, Generic, Literal, TypeVar, get_args
 
 from llmvitals import catalogue
 from llmvitals._recording import Recorder
@@ -49,6 +49,10 @@ class Users(Generic[Profile]):
         self._lock = threading.Lock()
         recorder.child(catalogue.USER_PROFILES_LIMIT).set(max_active)
         recorder.child(catalogue.USER_PROFILES_ACTIVE).set(0)
+        # From zero on: what a counter is born with, no rate can see.
+        recorder.child(catalogue.USER_PROFILES_CREATED)
+        for reason in get_args(Reason):
+            recorder.child(catalogue.USER_PROFILES_EVICTED, reason)
 
     def get_or_create(self, user_id: str, factory: Callable[[], Profile]) -> Profile:
         """The user's profile. *factory* makes a missing one, once, even when several threads ask at the same time; what

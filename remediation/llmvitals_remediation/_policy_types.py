@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
@@ -36,6 +37,13 @@ class Bound:
                 return value > self.value
             case "newer_than":
                 return value > incident_at
+
+    def told(self, value: float) -> str:
+        """*value* as a person reads it: a moment for `newer_than`, else a number."""
+        # What is no moment of these centuries is told as the number that it is.
+        if self.test == "newer_than" and 0 <= value < 1e10:
+            return f"{datetime.fromtimestamp(value, UTC):%Y-%m-%d %H:%M:%S} UTC"
+        return f"{value:g}"
 
     def __str__(self) -> str:
         return "newer than the incident" if self.test == "newer_than" else f"{self.test} {self.value:g}"

@@ -63,12 +63,12 @@ def judge(
         elif not math.isfinite(found[0]):
             unclear = f"the value is {found[0]}"
         elif not healthy.holds(found[0], incident_at=incident_at):
-            return Judgement("unhealthy", f"{found[0]:g} is not {healthy}")
+            return Judgement("unhealthy", f"{healthy.told(found[0])} is not {healthy}")
         else:
             values.append(found[0])
     if unclear is not None or not values:
         return Judgement("inconclusive", unclear or "nothing to look at")
-    return Judgement("healthy", f"{', '.join(f'{value:g}' for value in values)} is {healthy}")
+    return Judgement("healthy", f"{', '.join(map(healthy.told, values))} is {healthy}")
 
 
 def probe(

@@ -36,6 +36,15 @@ def fill(users, clock, count):
         clock.now += 1
 
 
+def test_what_will_be_counted_begins_at_zero(recorder):
+    """A rate sees the first profile that is made, and the first that is evicted for each reason."""
+    Users(recorder)
+
+    assert 0 == value(recorder, "llmvitals_user_profiles_created_total")
+    for reason in ("idle", "oldest", "explicit"):
+        assert 0 == value(recorder, "llmvitals_user_profiles_evicted_total", reason=reason)
+
+
 def test_a_profile_is_made_once(recorder, clock):
     """The second request gets the same object, and counts nothing new."""
     users = Users(recorder, clock=clock)
@@ -125,7 +134,7 @@ def test_idle_ones_go_before_old_ones(recorder, clock):
 
     assert 2 == len(users)
     assert 2 == value(recorder, "llmvitals_user_profiles_evicted_total", reason="idle")
-    assert value(recorder, "llmvitals_user_profiles_evicted_total", reason="oldest") is None
+    assert 0 == value(recorder, "llmvitals_user_profiles_evicted_total", reason="oldest")
 
 
 def test_evict_takes_idle_ones_then_the_oldest_down_to_keep(recorder, clock):

@@ -5,7 +5,7 @@ from pathlib import Path
 import promql_parser
 import pytest
 
-from llmvitals_remediation.policy import Policy, PolicyError, PolicySource, load
+from llmvitals_remediation.policy import Bound, Policy, PolicyError, PolicySource, load
 
 SHIPPED = Path(__file__).parents[2] / "remediation" / "policies"
 
@@ -194,3 +194,19 @@ def test_a_changed_file_is_taken_up_and_a_bad_one_leaves_the_old(tmp_path):
 
     assert isinstance(taken, Policy)
     assert "observe" == source.policy.handlers["relieve"].mode
+
+
+@pytest.mark.parametrize(
+    ("value", "told"),
+    [
+        (1_795_301_000.5, "2026-11-21 22:43:20 UTC"),
+        (0.0, "1970-01-01 00:00:00 UTC"),
+        (-1.0, "-1"),
+        (1e300, "1e+300"),
+        (float("nan"), "nan"),
+    ],
+)
+def test_a_start_is_told_as_a_moment(value, told):
+    """What proves a restart is a time, which nobody reads as seconds since 1970; what is no time is told as it is."""
+    assert told == Bound("newer_than", 0).told(value)
+    assert f"{value:g}" == Bound("at_most", 1).told(value)
