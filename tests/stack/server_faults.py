@@ -14,7 +14,7 @@ from pathlib import Path
 import requests
 import yaml
 from tests.stack import checkout
-from tests.stack.demo_world import Undo, World
+from tests.stack.demo_world import Undo, World, answering
 from tests.stack.fault import Fault
 
 # Prometheus sends 64 alerts at once: what waits must be far more.
@@ -181,15 +181,8 @@ def _store(answers: dict[str, Callable[[], int]]) -> Iterator[int]:
         def log_message(self, *_: object) -> None:
             pass
 
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    try:
-        yield server.server_port
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
+    with answering(Handler) as port:
+        yield port
 
 
 SERVER_FAULTS = (
