@@ -58,7 +58,7 @@ def _stack(settings):
         signal.signal(signal.SIGTERM, before)
 
 
-@pytest.fixture(name="engine", scope="module")
+@pytest.fixture(name="engine")
 def _engine(stack):
     """The stack, whose second provider is asked all the time."""
     url = f"http://127.0.0.1:{stack.port('FAULTY_LLM_BACKUP')}/v1/chat/completions"
