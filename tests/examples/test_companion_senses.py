@@ -176,7 +176,7 @@ def test_old_exchanges_go(tmp_path):
     """What is older than it should be is deleted, and the rest is kept."""
 
     async def steps():
-        store = await Store.open(tmp_path / "companion.db", vitals)
+        store = await Store.open(tmp_path / "companion.db", vitals, Dials())
         for at in (1.0, 2.0, 3.0):
             store.remember(Exchange("ann", "talker", f"at {at:g}", "yes", at))
         await asyncio.gather(*store._on_the_way)

@@ -34,6 +34,10 @@ def name_of(rule):
 def known():
     """All series that a rule may read: what is emitted, and what other rules record from it."""
     found = emitted()
+    # Prometheus's own, of all alerts.
+    found["ALERTS"] = Series(
+        counter=False, labels=frozenset({"alertname", "alertstate", "severity", "job", "instance"})
+    )
     waiting = [(rule, read(rule["expr"], {}).metrics - {rule["record"]}) for _, rule in RULES if "record" in rule]
     while waiting:
         # A rule after all those whose series it reads, its own name aside: that is another source's.
