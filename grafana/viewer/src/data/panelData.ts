@@ -21,6 +21,8 @@ export interface PanelData {
 
 // So many points that a screen has at most: what is narrower asks for fewer.
 const DEFAULT_POINTS = 600;
+// A chart's axis takes some of its width, and more points than pixels are left would be drawn over each other.
+const AXIS_PIXELS = 70;
 
 async function run(target: Target, step: Step, scope: Scope, signal: AbortSignal): Promise<[string, Series[]]> {
   const query = interpolate(target.expr, scope.variables, scope.chosen, step);
@@ -32,7 +34,9 @@ async function run(target: Target, step: Step, scope: Scope, signal: AbortSignal
 
 export async function loadPanel(panel: Panel, width: number, scope: Scope, signal: AbortSignal): Promise<PanelData> {
   const targets = (panel.targets ?? []).filter((t) => !t.hide);
-  const step = stepFor(scope.range, panel.maxDataPoints ?? (Math.round(width) || DEFAULT_POINTS), panel.interval);
+  const pixels = Math.round(panel.type === 'timeseries' ? width - AXIS_PIXELS : width);
+  const points = panel.maxDataPoints ?? (pixels > 0 ? pixels : DEFAULT_POINTS);
+  const step = stepFor(scope.range, points, panel.interval);
   const results = await Promise.all(targets.map((target) => run(target, step, scope, signal)));
   const frames = targets.flatMap((target, i) => {
     const series = results[i]?.[1] ?? [];

@@ -39,7 +39,7 @@ export async function whyEmpty(asked: string[], range: TimeRange, signal: AbortS
   const now = await namesIn(`count by (__name__) (${any})`, Date.now(), signal);
   return now.size > 0
     ? `${[...now].join(', ')} is scraped now, but has no samples in this time range.`
-    : `Nothing that is scraped emits ${names.join(', ')}.`;
+    : `Nothing that is scraped emits ${names.join(', ')} yet.`;
 }
 
 async function namesIn(query: string, at: number, signal: AbortSignal): Promise<Set<string>> {
