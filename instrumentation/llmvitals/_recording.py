@@ -17,7 +17,7 @@ from llmvitals import catalogue
 from llmvitals._labels import label_text as label_text  # noqa: PLC0414 -- part of this module's face
 from llmvitals._refusals import refusal
 from llmvitals._replies import UsageReaderMaker
-from llmvitals._series import LOCK, PRIVATE, OwnMetric, Store
+from llmvitals._series import LOCK, PRIVATE, OwnMetric, Store, take_back
 from llmvitals.catalogue import Family
 
 log = logging.getLogger("llmvitals")
@@ -226,17 +226,8 @@ class Recorder:
     def _admit(self, family: Family, values: tuple[Any, ...]) -> Any:
         with LOCK:
             series = self._series.get(family.name)
-            if series is None:
-                # Remembered before it is tried: a name that is taken stays taken, and is told once.
-                series = self._series[family.name] = _Series(family)
-                try:
-                    if not self._closed:
-                        series.metric = _metric(family, self.registry, self._store)
-                except Exception:
-                    raise
-                except BaseException:  # Interrupted in the middle, which is no reason to leave the family out for good.
-                    del self._series[family.name]
-                    raise
+            if series is None or not series.settled:
+                series = self._settle(family)
             if series.metric is None:
                 return _NOWHERE
             texts = tuple(map(label_text, values))
@@ -252,6 +243,24 @@ class Recorder:
         with LOCK:
             return series.fold(texts)
 
+    def _settle(self, family: Family) -> "_Series":
+        """Show the family, once; anew where an interrupt, as of Ctrl-C, ended an earlier try half-way."""
+        series = self._series.setdefault(family.name, _Series(family))
+        try:
+            if not self._closed:
+                if series.metric is None:
+                    series.metric = _metric(family, self._store)
+                else:
+                    take_back(self.registry, series.metric)
+                self.registry.register(series.metric)
+        except Exception:
+            # A name that is taken stays taken, and is told once.
+            series.metric = None
+            series.settled = True
+            raise
+        series.settled = True
+        return series
+
     def _tell_of_drop(self, family: Family) -> None:
         if family.name == catalogue.LABEL_VALUES_DROPPED.name:  # At its cap itself: it would tell of that for ever.
             return
@@ -265,11 +274,12 @@ class Recorder:
 class _Series:
     """A family's metric, the series handed out, and those that hold what went over the cap."""
 
-    __slots__ = ("children", "family", "folded", "metric")
+    __slots__ = ("children", "family", "folded", "metric", "settled")
 
     def __init__(self, family: Family) -> None:
         self.family = family
         self.metric: Any = None
+        self.settled = False
         self.children: dict[tuple[str, ...], Any] = {}
         self.folded: dict[tuple[str, ...], Any] = {}
 
@@ -351,16 +361,16 @@ class Drain:
         return ()
 
 
-def _metric(family: Family, registry: CollectorRegistry, store: Store) -> Any:
+def _metric(family: Family, store: Store) -> Any:
     if not ValueClass._multiprocess:  # noqa: SLF001 -- no public way to know
-        return OwnMetric(family, registry, store)
+        return OwnMetric(family, None, store)
     # The application's workers share their numbers through prometheus_client's files, so ours must go there, too.
     if family.type == "counter":
-        return Counter(family.name, family.help, family.labels, registry=registry)
+        return Counter(family.name, family.help, family.labels, registry=None)
     if family.type == "gauge":
         mode: Any = f"live{family.across}"
-        return Gauge(family.name, family.help, family.labels, registry=registry, multiprocess_mode=mode)
-    return Histogram(family.name, family.help, family.labels, registry=registry, buckets=family.buckets)
+        return Gauge(family.name, family.help, family.labels, registry=None, multiprocess_mode=mode)
+    return Histogram(family.name, family.help, family.labels, registry=None, buckets=family.buckets)
 
 
 def error_type(error: BaseException | None) -> str:

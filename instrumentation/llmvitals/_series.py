@@ -312,3 +312,13 @@ class OwnMetric:
             ):
                 metric.add_sample(name, labels, amount, exemplar=exemplars.get(index))
         return (metric,)
+
+
+def take_back(registry: CollectorRegistry, metric: Any) -> None:
+    """Unregister *metric*, be it that it is registered by half, for an interrupt came in between."""
+    try:
+        registry.unregister(metric)
+    except KeyError:  # It was not there, or not yet under all of its names.
+        names = getattr(registry, "_names_to_collectors", {})
+        for name in [name for name, collector in names.items() if collector is metric]:
+            del names[name]
