@@ -211,10 +211,7 @@ class Recorder:
             self._series.clear()
             self.kept.clear()
         for metric in metrics:
-            try:
-                self.registry.unregister(metric)
-            except KeyError:  # The application has unregistered it.
-                continue
+            take_back(self.registry, metric)
 
     def _admit_or_nowhere(self, family: Family, values: tuple[Any, ...]) -> Any:
         try:
@@ -247,6 +244,8 @@ class Recorder:
         """Show the family, once; anew where an interrupt, as of Ctrl-C, ended an earlier try half-way."""
         series = self._series.setdefault(family.name, _Series(family))
         try:
+            # Said first, for a signal handler that records meanwhile, and taken back when that interrupts.
+            series.settled = True
             if not self._closed:
                 if series.metric is None:
                     series.metric = _metric(family, self._store)
@@ -256,9 +255,10 @@ class Recorder:
         except Exception:
             # A name that is taken stays taken, and is told once.
             series.metric = None
-            series.settled = True
             raise
-        series.settled = True
+        except BaseException:
+            series.settled = False
+            raise
         return series
 
     def _tell_of_drop(self, family: Family) -> None:

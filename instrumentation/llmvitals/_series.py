@@ -315,7 +315,7 @@ class OwnMetric:
 
 
 def take_back(registry: CollectorRegistry, metric: Any) -> None:
-    """Unregister *metric*, be it that it is registered by half, for an interrupt came in between."""
+    """Unregister *metric*, even where it is there no more, or by half, for an interrupt came in between."""
     try:
         registry.unregister(metric)
     except KeyError:  # It was not there, or not yet under all of its names.
